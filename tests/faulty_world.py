@@ -8,7 +8,7 @@ from outpost.federation import Federation, SpawnOptions
 from outpost.model import Breaker, Decision, Refused
 from outpost.ports import Clock
 from outpost.spawned import Submitted
-from tests.doubles.faulty_outpost import FaultFile
+from outpost.testing.faulty import FaultFile
 from tests.world import World
 
 PATIENCE = """\

@@ -1,9 +1,8 @@
 """The controller: a process that goes on when commands have ended, and starts what waits.
 
 One for each home folder holds the lock ``controller.lock`` there, which the system takes back
-however that process ends. A round looks at every worker, mends what died, keeps the caps, carries
-out what follows an end, and starts what has room. What it did is in the store: the next one goes
-on where this one was killed.
+however that process ends. What it does is in ``control/loops``, and what that did is in the store:
+the next controller goes on where this one was killed.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,20 +23,22 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from outpost.control.loops import LoopStanding
 from outpost.errors import AlreadyUp, OutpostError, StoreError
 
 if TYPE_CHECKING:
+    from outpost.control.loops.running import Running
     from outpost.federation import Federation
 
-ROUND_S = 1.0
+LOOK_S = 1.0
+"""How often it looks whether to go on, and says how it is."""
 IDLE_S = 60.0
 """How long one that was started in the background stays when there is nothing to do."""
 SWITCH = "OUTPOST_CONTROLLER"
 """The variable that keeps commands from starting one in the background, set to ``off``."""
 START_S = 10.0
-_MOST_PAUSE_S = 60.0
-_REST = 3.0
-"""How many times as long as a round the pause behind it is at least."""
+STORE_S = 5.0
+"""How long to wait for a store that could not be used."""
 _GIVE_WAY_S = 0.5
 """How long to try for a lock that somebody may hold only to see whether it is held."""
 _POLL_S = 0.05
@@ -48,17 +50,18 @@ logger = logging.getLogger("outpost.controller")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """What a running controller says of itself: its process, and how its last round went.
+    """What a running controller says of itself: its process, and how its loops are.
 
-    ``round_s`` is how long that took; ``trouble`` what kept it from its end, empty if nothing did.
+    ``round_at`` is when it last looked around, for which the ``rounds``-th time; ``trouble`` what
+    is wrong with its configuration's file, or a loop of its; empty if nothing.
     """
 
     pid: int
     started_at: str
     round_at: str = ""
-    round_s: float = 0.0
     rounds: int = 0
     trouble: str = ""
+    loops: tuple[LoopStanding, ...] = ()
     config: str = ""
     """The configuration's file, empty where there is none."""
     idle: bool = False
@@ -72,7 +75,6 @@ class Controller:
         self._federation = federation
         self._idle_s = idle_s
         self._stop = asyncio.Event()
-        self._failures = 0
         path = federation.config.path
         self._stamp = _stamp(path)
         self._standing = Standing(
@@ -87,7 +89,7 @@ class Controller:
         self._stop.set()
 
     async def run(self) -> bool:
-        """Go round and round; return whether to begin anew, as the configuration has changed.
+        """Run the loops; return whether to begin anew, as the configuration has changed.
 
         Raises ``AlreadyUp`` where another does, ``OutpostError`` where the home cannot be used.
         """
@@ -95,42 +97,80 @@ class Controller:
         with _held(home) as lock:
             logger.info("up, process %d", self._standing.pid)
             _write(home, self._standing)
-            anew = await self._rounds(lock)
+            loops = await self._loops()
+            anew = loops is not None and await self._go_on(loops, lock)
             if _is_of(home, lock):
                 (home / _STANDING).unlink(missing_ok=True)
             logger.info("down")
         return anew
 
-    async def _rounds(self, lock: int) -> bool:
-        """Go round until there is a reason to end; return whether that is a new configuration."""
-        home, busy_at = self._federation.home, time.monotonic()
+    async def _loops(self) -> Running | None:
+        """Return the loops; waits for a store that cannot be used yet, ``None`` if stopped."""
+        from outpost.control.loops.building import build  # noqa: PLC0415 - here only
+
+        holder = f"{socket.gethostname()}:{self._federation.home}"
         while not self._stop.is_set():
+            try:
+                return await build(self._federation, self._federation.parts, holder)
+            except StoreError as exc:
+                logger.warning("%s", exc.message)
+                self._note((), exc.message)
+                await self._wait(STORE_S)
+        return None
+
+    async def _go_on(self, loops: Running, lock: int) -> bool:
+        """Run the loops for as long as there is no reason to end; as ``run`` returns."""
+        running = asyncio.create_task(loops.run(), name="loops")
+        try:
+            anew = await self._look_on(loops, running, lock)
+            loops.stop()
+            await running
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+        return anew
+
+    async def _look_on(self, loops: Running, running: asyncio.Task[None], lock: int) -> bool:
+        """Wait for a reason to end; return whether that is a new configuration."""
+        home, busy_at = self._federation.home, time.monotonic()
+        while not self._stop.is_set() and not running.done():
             if not _is_of(home, lock):
                 logger.warning("its home folder is gone: nothing there is ours any more")
                 break
-            begun = time.monotonic()
             anew, warning = self._new_configuration()
             if anew:
                 logger.info("the configuration has changed")
                 return True
-            busy, trouble = await self._round()
-            self._note(time.monotonic() - begun, trouble or warning)
-            if busy:
+            troubled = (f"{it.name}: {it.trouble}" for it in loops.standings if it.trouble)
+            self._note(loops.standings, warning or next(troubled, ""))
+            if await self._busy():
                 busy_at = time.monotonic()
             elif self._idle_s is not None and time.monotonic() - busy_at >= self._idle_s:
                 logger.info("nothing to do for %g s", self._idle_s)
                 break
-            await self._pause(time.monotonic() - begun)
+            await self._wait(LOOK_S)
         return False
 
-    def _note(self, round_s: float, trouble: str) -> None:
-        """Write down how a round went; where that cannot be done the work goes on all the same."""
+    async def _busy(self) -> bool:
+        """Whether there is anything that something may come of."""
+        store = self._federation.store
+        try:
+            return bool(
+                await store.queue_length()
+                or await store.attempts(limit=1)
+                or await store.pending_duties()
+            )
+        except OutpostError:
+            return True
+
+    def _note(self, loops: tuple[LoopStanding, ...], trouble: str) -> None:
+        """Write down how it is; where that cannot be done the work goes on all the same."""
         self._standing = replace(
             self._standing,
             round_at=self._now(),
-            round_s=round(round_s, 3),
-            rounds=self._standing.rounds + 1,
+            rounds=max((it.rounds for it in loops), default=0),
             trouble=trouble,
+            loops=loops,
         )
         try:
             _write(self._federation.home, self._standing)
@@ -153,29 +193,9 @@ class Controller:
         self._stamp = stamp
         return anew, ""
 
-    async def _round(self) -> tuple[bool, str]:
-        """Do what there is to do; return whether something may come of it, and what went wrong."""
-        federation = self._federation
-        try:
-            for started in await federation.dispatch():
-                assert started.worker
-                logger.info("started %s for %s", started.worker.id, started.task.id)
-            store = federation.store
-            busy = bool(
-                await store.queue_length() or await store.attempts() or await store.pending_duties()
-            )
-        except OutpostError as exc:
-            self._failures += 1
-            logger.warning("a round failed: %s", exc.message)
-            return True, exc.message
-        self._failures = 0
-        return busy, ""
-
-    async def _pause(self, round_s: float) -> None:
-        """Wait for the next round: longer after failures, and where a round is much work."""
-        pause_s = min(max(ROUND_S * 2**self._failures, _REST * round_s), _MOST_PAUSE_S)
+    async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause_s):
+            async with asyncio.timeout(seconds):
                 await self._stop.wait()
 
     def _now(self) -> str:
@@ -187,7 +207,9 @@ def standing(home: Path) -> Standing | None:
     if not _is_held(home):
         return None
     try:
-        return Standing(**json.loads((home / _STANDING).read_text()))
+        said = json.loads((home / _STANDING).read_text())
+        loops = tuple(LoopStanding(**loop) for loop in said.pop("loops", ()))
+        return Standing(**said, loops=loops)
     except (OSError, ValueError, TypeError):
         # It has only just begun.
         return Standing(pid=0, started_at="")

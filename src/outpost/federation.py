@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
@@ -22,9 +23,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from outpost.clock import SystemClock
+from outpost.control.parts import Parts
 from outpost.control.tasks import SpawnOptions
-from outpost.errors import NoCapacity, NotFound, StoreError, UserError
-from outpost.model import Attempt, Charge, Decision, Issue, State, Task
+from outpost.errors import NoCapacity, NotFound, UserError
+from outpost.model import Attempt, Charge, Decision, Issue, State, Task, Transition
 from outpost.spawned import SpawnedWorker, Submitted
 from outpost.store import open_store
 
@@ -33,17 +35,10 @@ if TYPE_CHECKING:
 
     from outpost.config import Config
     from outpost.control.doctor import Diagnosis
-    from outpost.control.duties import Duties
     from outpost.control.explain import Explanation
-    from outpost.control.follow import Follower
-    from outpost.control.intake import Intake
     from outpost.control.overview import OutpostStatus
     from outpost.control.prune import Pruned
-    from outpost.control.queue import Queue
-    from outpost.control.rules import Rules
-    from outpost.control.sites import Sites
-    from outpost.control.situation import Looker
-    from outpost.control.start import Placement, Starter
+    from outpost.control.start import Placement
     from outpost.ports import Clock, Store
 
 __all__ = ["Federation", "SpawnOptions", "SpawnedWorker", "Submitted"]
@@ -57,7 +52,8 @@ class Federation:
     ``directory`` is where relative names are looked up, ``environment`` replaces ``os.environ``,
     ``home`` is the folder for store, logs and workspaces (``$OUTPOST_HOME``, else
     ``$XDG_STATE_HOME/outpost``, else ``~/.local/state/outpost``). Nothing is read or written
-    before it is needed; with ``read_only`` no store is made where there is none.
+    before it is needed; with ``read_only`` no store is made where there is none. ``actor`` is what
+    the log of transitions calls us, besides machine and process.
     """
 
     def __init__(
@@ -70,6 +66,7 @@ class Federation:
         home: str | Path | None = None,
         clock: Clock | None = None,
         read_only: bool = False,
+        actor: str = "library",
     ) -> None:
         self.environment = dict(os.environ if environment is None else environment)
         self.directory = Path(directory or Path.cwd()).absolute()
@@ -77,9 +74,8 @@ class Federation:
         self._given_config = config
         self._config_path = config_path
         self._home = home
-        self._read_only = read_only
-        self._sites: Sites | None = None
-        self._federation_id = ""
+        self.read_only = read_only
+        self._actor = actor
 
     @classmethod
     def from_file(cls, path: str | None = None, **options: object) -> Self:
@@ -125,7 +121,8 @@ class Federation:
     @cached_property
     def store(self) -> Store:
         """The store; opened at its first use."""
-        return open_store(self.store_url, clock=self.clock, create=not self._read_only)
+        by = f"{self._actor}@{socket.gethostname()}:{os.getpid()}"
+        return open_store(self.store_url, clock=self.clock, create=not self.read_only, by=by)
 
     @cached_property
     def store_url(self) -> str | Path:
@@ -136,37 +133,24 @@ class Federation:
         return url or self.home / "outpost.db"
 
     @cached_property
-    def intake(self) -> Intake:
-        """What turns issues and configuration into tasks."""
-        from outpost.control.intake import Intake  # noqa: PLC0415 - not needed to read the store
-
-        return Intake(self.config, self.environment, self.directory, self.clock)
-
-    @cached_property
-    def duties(self) -> Duties:
-        """What carries out what is left to do once tasks have ended."""
-        from outpost.control.duties import Duties  # noqa: PLC0415 - not needed to read the store
-        from outpost.wire.redact import Redactor, secrets_of  # noqa: PLC0415 - as above
-
-        redactor = Redactor(secrets_of(self.environment))
-        return Duties(
-            store=self.store, clock=self.clock, request=self.intake.request, redact=redactor.text
-        )
+    def parts(self) -> Parts:
+        """What acts for this federation, for those who build on its insides."""
+        return Parts(self)
 
     async def resolve(self, reference: str | Issue, options: SpawnOptions | None = None) -> Task:
         """Turn an issue, or what a user calls it, into a task; starts and stores nothing.
 
         Raises ``IssueError`` for the issue, ``UserError`` for the repository, outpost or agent.
         """
-        return await self.intake.resolve(reference, options or SpawnOptions())
+        return await self.parts.intake.resolve(reference, options or SpawnOptions())
 
     async def local_work(self, task: Task) -> str:
         """Say what of the clone we stand in the task's worker will not see; empty if nothing."""
-        return await self.intake.local_work(task)
+        return await self.parts.intake.local_work(task)
 
     async def decide(self, task: Task) -> Decision:
         """Return where a task would run now, and why; starts and stores nothing."""
-        return await (await self._starter()).decide(task)
+        return await (await self.parts.starter()).decide(task)
 
     async def explain(self, name: str) -> Explanation:
         """Return what was decided about a task, by its name or that of a worker or an issue.
@@ -175,12 +159,12 @@ class Federation:
         """
         from outpost.control.explain import explain  # noqa: PLC0415 - here only
 
-        return await explain(self.store, name, self._starter)
+        return await explain(self.store, name, self.parts.starter)
 
     async def submit(self, task: Task) -> Submitted:
         """Store a task and start it where the policy says; it stays queued if all are full."""
-        queue = await self._queue()
-        await self.duties.claim(task)
+        queue = await self.parts.queue()
+        await self.parts.duties.claim(task)
         await self.store.add_task(task)
         return self._submitted(await queue.enter(task, self.refresh))
 
@@ -194,13 +178,13 @@ class Federation:
         """
         from outpost.control.resume import Succession  # noqa: PLC0415 - here only
 
-        attempt = await (await self.follower()).refresh(worker.attempt)
+        attempt = await (await self.parts.follower()).refresh(worker.attempt)
         # Half a surrogate pair, as an argument that is no UTF-8 has, no program can be given.
         told = message.encode("utf-8", "replace").decode()
         task = await Succession(store=self.store).successor(
             attempt, told, agent=agent, now=self.clock.now()
         )
-        submitted = await self.submit(self.intake.with_agent(task))
+        submitted = await self.submit(self.parts.intake.with_agent(task))
         if submitted.worker is None:
             stored = await self.store.task(task.id)
             if stored.state is State.STOPPED:
@@ -210,7 +194,7 @@ class Federation:
     async def dispatch(self, *, before: Task | None = None) -> list[Submitted]:
         """Start what is queued (or only what stands before a task) as far as slots and money go."""
         await self.refresh()
-        placements = await (await self._queue()).go_through(before=before)
+        placements = await (await self.parts.queue()).go_through(before=before)
         return [self._submitted(placement) for placement in placements]
 
     async def spawn(
@@ -263,14 +247,14 @@ class Federation:
         """
         from outpost.control.spending import Spending  # noqa: PLC0415 - here only
 
-        follower = await self.follower()
+        follower = await self.parts.follower()
         attempts = await self.store.attempts()
         seen = await asyncio.gather(*(follower.refresh(attempt) for attempt in attempts))
-        spending = Spending(store=self.store, clock=self.clock, rules=self.rules)
+        spending = Spending(store=self.store, clock=self.clock, rules=self.parts.rules)
         seen = await spending.keep(
             seen, lambda it, reason: SpawnedWorker(self, it).stop(reason=reason)
         )
-        await self.duties.carry_out()
+        await self.parts.duties.carry_out()
         return seen
 
     async def workers(self, *, ended: bool = False, limit: int | None = None) -> list[Attempt]:
@@ -286,7 +270,7 @@ class Federation:
             attempts = [attempt for attempt in attempts if attempt.id not in names] + newest
         if not any(not attempt.state.ended for attempt in attempts):
             return attempts
-        follower = await self.follower()
+        follower = await self.parts.follower()
         seen = await asyncio.gather(*(follower.look(attempt) for attempt in attempts))
         return [attempt for attempt in seen if ended or not attempt.state.ended]
 
@@ -311,7 +295,7 @@ class Federation:
         """Take a queued task back; ``False`` if it was started or taken back already."""
         cancelled = await self.store.cancel(task_id, reason)
         if cancelled:
-            await self.duties.carry_out()
+            await self.parts.duties.carry_out()
         return cancelled
 
     async def count_by_state(self) -> Mapping[State, int]:
@@ -319,12 +303,25 @@ class Federation:
         counts = dict(await self.store.count_by_state())
         stored = {attempt.id: attempt for attempt in await self.store.attempts()}
         if stored:
-            follower = await self.follower()
+            follower = await self.parts.follower()
             for seen in await asyncio.gather(*map(follower.look, stored.values())):
                 before = stored[seen.id].state
                 counts[before] = counts.get(before, 0) - 1
                 counts[seen.state] = counts.get(seen.state, 0) + 1
         return {state: count for state, count in counts.items() if count > 0}
+
+    async def transitions(
+        self, *, after: int = 0, limit: int | None = None, task_id: str | None = None
+    ) -> list[Transition]:
+        """Return what happened after the transition with that id, oldest first.
+
+        Of more than ``limit`` the newest if ``after`` is 0, else the oldest.
+        """
+        return await self.store.transitions(after=after, limit=limit, task_id=task_id)
+
+    async def wait_for_change(self, timeout_s: float) -> bool:
+        """Wait until another process has changed something; ``False`` once time is over."""
+        return await self.store.wait_for_change(timeout_s)
 
     async def task(self, task_id: str) -> Task:
         """Return a task as it is stored. Raises ``NotFound``."""
@@ -349,7 +346,7 @@ class Federation:
         from outpost.control.overview import overview  # noqa: PLC0415 - loads pydantic
 
         active = Counter(attempt.outpost for attempt in await self.workers())
-        looker = await self._looker()
+        looker = await self.parts.looker()
         return await overview(self.config, looker, active, ping=ping)
 
     async def prune(self, *, before_s: float | None = None, dry_run: bool = False) -> Pruned:
@@ -365,83 +362,6 @@ class Federation:
 
         return await Doctor(self, fix=fix).examine()
 
-    async def follower(self) -> Follower:
-        """Return what looks at workers and follows them."""
-        from outpost.control.follow import Follower  # noqa: PLC0415 - not needed to read the store
-
-        sites = await self.sites()
-        return Follower(
-            store=self.store,
-            clock=self.clock,
-            outposts=sites.backend,
-            environment=lambda _attempt: self.intake.worker_environment(""),
-        )
-
     def _submitted(self, placement: Placement) -> Submitted:
         worker = SpawnedWorker(self, placement.attempt) if placement.attempt else None
         return Submitted(task=placement.task, decision=placement.decision, worker=worker)
-
-    @cached_property
-    def rules(self) -> Rules:
-        """The rules of the configuration: where tasks run and what that may cost."""
-        from outpost.control.rules import rules_of  # noqa: PLC0415 - not needed to read the store
-
-        return rules_of(self.config)
-
-    async def _looker(self) -> Looker:
-        from outpost.control.situation import Looker  # noqa: PLC0415 - as above
-
-        sites = tuple((await self.sites()).enabled())
-        return Looker(store=self.store, clock=self.clock, sites=sites, rules=self.rules)
-
-    async def _starter(self) -> Starter:
-        from outpost.control.failover import Failover  # noqa: PLC0415 - as above
-        from outpost.control.start import Starter  # noqa: PLC0415 - as above
-
-        looker = await self._looker()
-        return Starter(
-            store=self.store,
-            clock=self.clock,
-            looker=looker,
-            failover=Failover(
-                store=self.store,
-                clock=self.clock,
-                outposts=len(looker.sites),
-                breaker=self.rules.breaker,
-                retry=self.rules.retry,
-            ),
-            defaults=self.intake.defaults,
-            federation_id=self._federation_id,
-            author=await self._author(),
-            environment=self.intake.worker_environment,
-            terms=self.intake.terms,
-        )
-
-    async def _queue(self) -> Queue:
-        from outpost.control.queue import Queue  # noqa: PLC0415 - as above
-
-        return Queue(store=self.store, clock=self.clock, starter=await self._starter())
-
-    async def _author(self) -> Mapping[str, str]:
-        if "git_identity" in self.intake.__dict__:
-            return self.intake.git_identity
-        return await asyncio.to_thread(lambda: self.intake.git_identity)
-
-    async def sites(self) -> Sites:
-        """Return the configured outposts; made at the first call."""
-        if self._sites is None:
-            from outpost.control.sites import Sites  # noqa: PLC0415 - backends load late
-
-            identity = await self._identity()
-            self._federation_id = identity
-            self._sites = Sites(self.config, identity, self.home, self.environment)
-        return self._sites
-
-    async def _identity(self) -> str:
-        """Return the federation's id; a reader of a store yet to be made gets along without."""
-        try:
-            return await self.store.federation_id()
-        except StoreError:
-            if not self._read_only or await self.store.count_by_state():
-                raise
-            return ""

@@ -38,7 +38,7 @@ class SpawnedWorker:
 
     async def status(self) -> Attempt:
         """Look at the worker and return what is known of it now; writes nothing."""
-        self.attempt = await (await self._federation.follower()).look(self.attempt)
+        self.attempt = await (await self._federation.parts.follower()).look(self.attempt)
         return self.attempt
 
     async def events(self, *, after: int = 0, follow: bool = True) -> AsyncGenerator[Event, None]:
@@ -57,7 +57,7 @@ class SpawnedWorker:
 
         What is learnt on the way is stored. Cancelling stops the waiting, never the worker.
         """
-        follower = await self._federation.follower()
+        follower = await self._federation.parts.follower()
         while True:
             if self.attempt.handle is not None:
                 following = follower.follow(self.attempt)
@@ -68,20 +68,35 @@ class SpawnedWorker:
                 self.attempt = await follower.refresh(self.attempt)
             if self.attempt.state.ended:
                 self.attempt = await follower.refresh(self.attempt)
-                self.attempt = await self._federation.duties.finish(self.attempt)
+                self.attempt = await self._federation.parts.duties.finish(self.attempt)
                 return self.attempt
             await asyncio.sleep(LOOK_AGAIN_S)
 
+    async def successor(self) -> SpawnedWorker | None:
+        """Return the worker that tries its task again, started if need be; ``None``: none does.
+
+        A task is tried again where its worker did not come to its own end; ``result`` says so
+        with ``died``, or with the state ``lost``.
+        """
+        if not (self.attempt.died or self.attempt.state is State.LOST):
+            return None
+        store, task_id = self._federation.store, self.attempt.task_id
+        newest = (await store.attempts_of(task_id))[-1]
+        if newest.number > self.attempt.number:
+            return SpawnedWorker(self._federation, newest)
+        if (await store.task(task_id)).state is not State.QUEUED:
+            return None
+        return await self._federation.wait_for_slot(task_id)
+
     async def stop(self, *, grace_s: float | None = None, reason: str = "") -> Attempt:
-        """End the worker, its work committed and pushed, and return how it ended. Idempotent."""
-        if grace_s is None:
-            grace_s = self._federation.config.defaults.stop_grace_s
-        if not self.attempt.state.ended and self.attempt.handle is not None:
-            worker = await self._port()
-            await worker.stop(grace_s=grace_s, reason=reason or "stopped on request")
-        self.attempt = await (await self._federation.follower()).refresh(self.attempt)
+        """End the worker, its work committed and pushed, and return how it ended. Idempotent.
+
+        Its task is not tried again.
+        """
+        stopper = await self._federation.parts.stopper()
+        self.attempt = await stopper.stop(self.attempt, reason, grace_s=grace_s)
         if self.attempt.state.ended:
-            self.attempt = await self._federation.duties.finish(self.attempt)
+            self.attempt = await self._federation.parts.duties.finish(self.attempt)
         return self.attempt
 
     async def send(self, text: str, *, question_id: str | None = None) -> str:
@@ -157,7 +172,7 @@ class SpawnedWorker:
 
         Raises ``WorkAtRisk`` while it runs, or where work would be lost, unless ``force``.
         """
-        attempt = await (await self._federation.follower()).refresh(self.attempt)
+        attempt = await (await self._federation.parts.follower()).refresh(self.attempt)
         if attempt.state is State.UNKNOWN and not force:
             raise WorkAtRisk(
                 f"{self.id} cannot be seen now: {attempt.reason}", hint="try again later"
@@ -175,12 +190,12 @@ class SpawnedWorker:
             end = attempt.ended_at or self._federation.clock.now()
             attempt = replace(attempt, state=State.STOPPED, reason="removed", ended_at=end)
             await self._federation.store.apply(attempt)
-            await self._federation.duties.carry_out(attempt_id=attempt.id)
+            await self._federation.parts.duties.carry_out(attempt_id=attempt.id)
         await self._federation.store.forget(attempt.id)
 
     async def _destroy(self, handle: Handle, *, force: bool) -> None:
         """Delete the worker's files; with ``force`` not where its outpost is configured no more."""
-        sites = await self._federation.sites()
+        sites = await self._federation.parts.sites()
         try:
             backend = sites.backend(handle.outpost)
         except NotFound:
@@ -198,7 +213,7 @@ class SpawnedWorker:
                 f"{heirs[0]} goes on from {self.id}: it needs its workspace and its issue's text",
                 hint=f"outpost {'stop' if heirs[0].startswith('t-') else 'rm'} {heirs[0]}  first",
             )
-        await self._federation.duties.finish(attempt)
+        await self._federation.parts.duties.finish(attempt)
         duties = await self._federation.store.duties_of(attempt.task_id)
         left = [
             f"{duty.kind}: {duty.detail or 'not done yet'}"
@@ -224,7 +239,7 @@ class SpawnedWorker:
             await self.status()
         if self.attempt.handle is None:
             raise NotFound(f"{self.id} was never seen on {self.attempt.outpost}")
-        sites = await self._federation.sites()
+        sites = await self._federation.parts.sites()
         return sites.backend(self.attempt.outpost).worker(self.attempt.handle)
 
 

@@ -108,6 +108,19 @@ class StartsTwins(LocalOutpost):
         return await super().spawn(order, environment)
 
 
+class RemembersItsStarts(LocalOutpost):
+    """Starts a worker once, and so does everybody else who never heard of it."""
+
+    async def spawn(self, order: WorkOrder, environment: Environment) -> Handle:
+        worker_id = order["worker_id"]
+        if worker_id in self._found or not await self.find(worker_id):
+            self._found[worker_id] = "started"
+            return await super().spawn(order, environment)
+        twin: WorkOrder = {**order, "worker_id": f"{worker_id}b"}
+        await super().spawn(twin, environment)
+        return await super().spawn(order, environment)
+
+
 class FindsAnother(LocalOutpost):
     async def find(self, worker_id: str) -> Handle | None:
         found = await super().find(worker_id)
@@ -223,6 +236,17 @@ class StopsOnceWorker(ShellWorker):
         await super().stop(grace_s=grace_s, reason=reason)
 
 
+class MendsInNameWorker(ShellWorker):
+    async def recover(self, environment: Environment) -> bool:
+        return (await self.status()).liveness is not Liveness.ALIVE
+
+
+class MendsTheLivingWorker(ShellWorker):
+    async def recover(self, environment: Environment) -> bool:
+        await self.kill()
+        return await super().recover(environment)
+
+
 class SparingWorker(ShellWorker):
     async def stop(self, *, grace_s: float, reason: str) -> None:
         spare(Path(self._directory))
@@ -284,6 +308,20 @@ class DestroysOnce(LocalOutpost):
         if not Path(handle.data["directory"]).exists():
             raise OutpostFault("there is no such worker", outpost=self.name)
         await super().destroy(handle)
+
+
+class HidesBeforeItDestroys(LocalOutpost):
+    hidden: ClassVar[set[str]] = set()
+
+    async def destroy(self, handle: Handle) -> None:
+        self.worker(handle)
+        self.hidden.add(handle.worker_id)
+        await asyncio.sleep(0.2)
+        await super().destroy(handle)
+
+    async def probe(self, worker_id: str | None = None) -> list[dict[str, str]]:
+        rows = await super().probe(worker_id)
+        return [row for row in rows if row["worker_id"] not in self.hidden]
 
 
 class SaysLess(LocalOutpost):
@@ -359,6 +397,7 @@ FAULTS: tuple[tuple[str, type[LocalOutpost]], ...] = (
     ("find_of_nobody_is_none", NeedsItsFolder),
     ("work_is_pushed", PushesElsewhere),
     ("spawn_is_idempotent", StartsTwins),
+    ("spawn_is_idempotent", RemembersItsStarts),
     ("find_adopts", FindsAnother),
     ("handles_of_others_are_refused", TakesAnything),
     ("workers_are_of_one_federation", SeesStrangers),
@@ -372,6 +411,8 @@ FAULTS: tuple[tuple[str, type[LocalOutpost]], ...] = (
     ("stop_ends_the_whole_tree", with_worker(SparingWorker)),
     ("stop_may_be_repeated", with_worker(StopsOnceWorker)),
     ("status_tells_the_living_from_the_dead", Forgets),
+    ("the_dead_are_mended", with_worker(MendsInNameWorker)),
+    ("the_dead_are_mended", with_worker(MendsTheLivingWorker)),
     ("destroy_leaves_nothing", SparesTheChild),
     ("destroy_may_be_repeated", DestroysOnce),
     ("secrets_are_shown_to_nobody", ShowsArguments),
@@ -380,4 +421,5 @@ FAULTS: tuple[tuple[str, type[LocalOutpost]], ...] = (
     ("secrets_are_shown_to_nobody", Murmurs),
     ("cancelled_reading_leaves_nothing", with_worker(LeavingWorker)),
     ("cancelled_spawn_hides_nothing", HidesTheCancelled),
+    ("cancelled_ends_may_be_repeated", HidesBeforeItDestroys),
 )

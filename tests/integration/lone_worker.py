@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from outpost.wire.prices import cost_microusd
 from tests.doubles.messages_api import Tokens
 from tests.integration.agent_drive import tokens_of
 from tests.integration.claude_program import claude_environment, require_claude
-from tests.world import Remote, pids_marked, run, until
+from tests.world import Remote, pids_marked, until
 
 ALLOW_ALL: PermissionRules = {"default": "allow", "allow": [], "ask": [], "deny": []}
 BORN = Attempt(
@@ -53,6 +54,7 @@ class LoneWorker:
     place: Place
     environment: Mapping[str, str]
     messages: int = 0
+    killed: bool = False
 
     @property
     def tree(self) -> Path:
@@ -133,11 +135,27 @@ class LoneWorker:
             inbox.write(json.dumps(message) + "\n")
 
     def kill(self) -> None:
+        """Kill all of it; nothing is saved, and it never ends by its own word."""
+        self.killed = True
         self._runner("kill", self.place.directory)
 
-    def _runner(self, *arguments: str) -> str:
+    def recover(self) -> None:
+        """Finish for a runner and a guard that both died, as the controller has it done."""
+        environment = {"agent": {}, "git": dict(self.environment)}
+        self._runner("recover", self.place.directory, stdin=json.dumps(environment))
+
+    def _runner(self, *arguments: str, stdin: str = "") -> str:
         argv = [sys.executable, "-m", "outpost.runner", *arguments]
-        return run(*argv, environment=self.environment)
+        done = subprocess.run(
+            argv,
+            env=dict(self.environment),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{argv} exited {done.returncode}: {done.stderr}"
+        return done.stdout.strip()
 
 
 @dataclass
@@ -199,7 +217,8 @@ class Workers:
         return self.remote.show(f"outpost/words-1-{worker.place.worker_id}", path)
 
     def end(self) -> None:
-        left = [worker for worker in self.made if worker.attempt().state not in ENDED]
+        waited_for = [worker for worker in self.made if not worker.killed]
+        left = [worker for worker in waited_for if worker.attempt().state not in ENDED]
         for worker in left:
             worker.kill()
         marked = pids_marked({worker.place.worker_id for worker in self.made})

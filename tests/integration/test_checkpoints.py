@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from outpost.model import State
-from outpost.wire.orders import AgentOrder, FromRef, Resume
+from outpost.runner.workspace import NOTHING_LEFT
+from outpost.wire.orders import AgentOrder, Resume
 from tests.integration.lone_worker import LoneWorker, Workers
 from tests.world import AUTHOR_EMAIL, AUTHOR_NAME, Remote, run, until
 
@@ -202,14 +203,13 @@ def test_another_worker_goes_on_from_what_a_killed_one_left(
     worker = workers.start(shell(f"{script}; {wait_for(go)}"), "Mend.", {}, limits=OFTEN)
     worker.until(lambda: "new.txt" in _files(remote), "a checkpoint with all files")
     worker.kill()
-    workers.made.remove(worker)
     left = remote.refs()[WIP]
 
     seen = Path(f"{go}.seen")
     script = f"(git status --porcelain; git log --format=%s main..) > {seen}; echo b > b.txt"
-    start = FromRef(ref=WIP, commit=left)
+    start = [WIP]
     script = script.replace("main..", "origin/main..")
-    heir = elsewhere.start(shell(script), "Go on.", {}, limits=HARDLY, from_ref=start)
+    heir = elsewhere.start(shell(script), "Go on.", {}, limits=HARDLY, from_refs=start)
     assert heir.result().state is State.DONE
     assert seen.read_text().splitlines() == [" M words.txt", "?? new.txt", "My own words"]
     for path, text in (("words.txt", "right"), ("new.txt", "new"), ("b.txt", "b")):
@@ -226,10 +226,9 @@ def test_an_heir_that_is_killed_too_leaves_all_of_it(
     first = workers.start(shell(f"{WRITE}; {wait_for(go)}"), "Mend.", {}, limits=OFTEN)
     first.until(lambda: "new.txt" in _files(remote), "a checkpoint")
     first.kill()
-    workers.made.remove(first)
-    start = FromRef(ref=WIP, commit=remote.refs()[WIP])
+    start = [WIP]
     script = f"echo b > b.txt; {wait_for(go)}"
-    heir = elsewhere.start(shell(script), "Go on.", {}, limits=OFTEN, from_ref=start)
+    heir = elsewhere.start(shell(script), "Go on.", {}, limits=OFTEN, from_refs=start)
     heir.until(lambda: "b.txt" in _files(remote), "a checkpoint of its own")
     assert set(_files(remote)) >= {"new.txt", "b.txt"}
     assert remote.git("log", "--format=%s", f"main..{WIP}").splitlines() == ["WIP: Mend the words"]
@@ -256,7 +255,7 @@ def test_an_heir_goes_on_in_all_kinds_of_repositories(
     first.until(lambda: {"words.txt", "new.txt"} <= set(_files(remote)), "a checkpoint")
     first.until(lambda: remote.show(WIP, "words.txt") == "right", "a checkpoint of both")
     first.kill()
-    more: dict[str, object] = {"from_ref": FromRef(ref=WIP, commit=remote.refs()[WIP])}
+    more: dict[str, object] = {"from_refs": [WIP]}
     if kind == "resumed":
         earlier = first.place.worker_id
         more["resume"] = Resume(
@@ -291,30 +290,25 @@ def test_files_in_lfs_are_part_of_it(
     first = workers.start(shell(script), "Mend.", {}, limits=OFTEN)
     first.until(lambda: "large.bin" in _files(remote), "a checkpoint")
     first.kill()
-    workers.made.remove(first)
     assert remote.show(WIP, "large.bin").startswith("version https://git-lfs")
-    start = FromRef(ref=WIP, commit=remote.refs()[WIP])
-    heir = elsewhere.start(shell("cat large.bin > seen.txt"), "Go on.", {}, from_ref=start)
+    start = [WIP]
+    heir = elsewhere.start(shell("cat large.bin > seen.txt"), "Go on.", {}, from_refs=start)
     assert heir.result().state is State.DONE
     assert elsewhere.pushed(heir, "seen.txt") == "large"
     assert elsewhere.pushed(heir, "large.bin").startswith("version https://git-lfs")
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_a_checkpoint_that_was_moved_on_from_is_not_begun_at(
-    workers: Workers, remote: Remote, go: Path, *, gone: bool
+def test_a_checkpoint_that_was_moved_is_begun_at_as_it_is_now(
+    workers: Workers, remote: Remote, *, gone: bool
 ) -> None:
-    main = remote.refs()["refs/heads/main"]
     if not gone:
-        remote.git("update-ref", WIP, main)
-    start = FromRef(ref=WIP, commit="1" * 40)
-    worker = workers.start(shell(f"touch {go}"), "Go on.", {}, limits=OFTEN, from_ref=start)
-    attempt = worker.result()
-    there = "is not there any more" if gone else f"holds {main[:12]} by now"
-    assert attempt.state is State.FAILED
-    assert attempt.reason == f"cannot begin at {'1' * 12}: {WIP} {there}"
-    assert not go.exists()
-    assert (WIP in remote.refs()) is not gone
+        remote.git("update-ref", WIP, "refs/heads/release/1")
+    worker = workers.start(shell("ls > seen.txt"), "Go on.", {}, limits=OFTEN, from_refs=[WIP])
+    assert worker.result().state is State.DONE
+    assert ("more.txt" in workers.pushed(worker, "seen.txt")) is gone
+    assert (NOTHING_LEFT in worker.texts("log")) is gone
+    assert not remote.refs("refs/outpost/")
 
 
 def test_a_remote_that_is_away_for_a_while_harms_nothing(

@@ -159,7 +159,7 @@ def test_a_round_that_fails_is_said_and_tried_again(cli: Cli) -> None:
     until(lambda: (it := standing(world.home)) and "own_policy" in it.trouble, "it is told")
     broken.unlink()
     until(lambda: states(cli).get(tasks[1]) == "done", "it goes on")
-    assert "a round failed: the policy function" in stopped(process)
+    assert "dispatch: the policy function" in stopped(process)
 
 
 def test_it_goes_by_the_configuration_as_it_is_now(cli: Cli) -> None:

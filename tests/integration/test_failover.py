@@ -1,6 +1,6 @@
 """Outposts that fail: the next one takes over, and the one that failed is left alone for a while.
 
-Workers really run; what fails is said by ``tests.doubles.faulty_outpost``.
+Workers really run; what fails is said by ``outpost.testing.faulty``.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import pytest
 from outpost.control.failover import Failover
 from outpost.errors import Ambiguous, Rejected
 from outpost.federation import Federation
-from outpost.model import Refusal, State, Trouble
+from outpost.model import Refusal, Sighting, State, Trouble
 from outpost.policy.breaker import LONGEST_S, SPREAD, BreakerSettings, RetrySettings
 from outpost.store import open_store
-from tests.doubles.faulty_outpost import bring
+from outpost.testing.faulty import bring
 from tests.faulty_world import PATIENCE, FaultyWorld, SteppedClock, breaker_of, refused
 from tests.integration.cli_world import OUTPOST, Cli
 from tests.unit.store_values import StandingClock, claimed
@@ -305,7 +305,7 @@ async def test_a_start_in_doubt_is_looked_up_and_adopted(faulty: MakeWorld) -> N
         assert _calls(world, "a") == [("spawn", submitted.worker.id), ("find", submitted.worker.id)]
         assert not world.spawned("b")
         assert (await submitted.worker.result()).state is State.DONE
-        seen = [sighting.handle.worker_id async for sighting in _all(federation, "a")]
+        seen = [it.handle.worker_id for it in await _all(federation, "a")]
         assert seen == [submitted.worker.id], "one worker only"
 
 
@@ -384,7 +384,7 @@ async def test_a_try_that_loses_its_slot_lets_the_next_one_try(faulty: MakeWorld
         assert await breaker_of(federation, "a")
         clock.step(60)
         # Between the decision and the claim the task is taken back.
-        starter = await federation._starter()
+        starter = await federation.parts.starter()
         task = await federation.store.task(submitted.task.id)
         assert await federation.cancel(task.id)
         placement = await starter.place(task)
@@ -403,9 +403,9 @@ def _calls(world: FaultyWorld, name: str) -> list[tuple[str, str]]:
     return [(call["call"], call["worker_id"]) for call in calls]
 
 
-def _all(federation: Federation, name: str) -> Any:
-    assert federation._sites
-    return federation._sites.backend(name).workers()
+async def _all(federation: Federation, name: str) -> list[Sighting]:
+    outpost = (await federation.parts.sites()).backend(name)
+    return [sighting async for sighting in outpost.workers()]
 
 
 def test_the_kind_is_known_to_commands(faulty: MakeWorld, world: World) -> None:

@@ -129,7 +129,7 @@ async def test_two_federations_share_a_machine_and_nothing_else(world: World) ->
         assert [attempt.id for attempt in await mine.workers()] == [one.id]
         assert [attempt.id for attempt in await theirs.workers()] == [two.id]
         for federation, worker in ((mine, one), (theirs, two)):
-            outpost = (await federation.sites()).backend("local")
+            outpost = (await federation.parts.sites()).backend("local")
             found = [s.handle.worker_id async for s in outpost.workers()]
             assert found == [worker.id]
         with pytest.raises(NotFound):
@@ -177,7 +177,7 @@ async def test_a_log_that_is_damaged_makes_that_worker_unknown_and_no_other(worl
         (seen,) = await federation.workers()
         assert "damaged" in seen.reason
         assert seen.handle
-        await (await federation.sites()).backend("local").destroy(seen.handle)
+        await (await federation.parts.sites()).backend("local").destroy(seen.handle)
         world.gone(bad.id)
 
 
@@ -211,7 +211,7 @@ async def test_files_removed_by_hand_are_lost_and_said_so(world: World) -> None:
         (attempt,) = await federation.refresh()
         assert attempt.state is State.LOST
         assert "gone" in attempt.reason
-        assert await (await federation.sites()).backend("local").find(worker.id) is None
+        assert await (await federation.parts.sites()).backend("local").find(worker.id) is None
         assert not pids_marked({worker.id})
 
 

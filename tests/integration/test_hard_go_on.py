@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from outpost.runner.beginning import Beginning
 from outpost.runner.cache import Cache
 from outpost.runner.git import Git
 from outpost.runner.loop import Loop
 from outpost.runner.place import Place
 from outpost.runner.removal import remove
 from outpost.runner.unsaved import unsaved
-from outpost.runner.workspace import Workspace
+from outpost.runner.workspace import NOTHING_LEFT, Workspace
 from tests.unit.orders import order_for
 from tests.world import Remote, run
 
@@ -50,20 +51,26 @@ class Site:
         Path(place.path("order.json")).write_text(json.dumps(order))
         return place
 
+    def cache(self, place: Place) -> Cache:
+        return Cache(place.cache, self._git, self._loop)
+
     def workspace(self, place: Place) -> Workspace:
-        cache = Cache(place.cache, self._git, self._loop)
-        return Workspace(place.tree, BRANCH, cache, self._git, place.path("base"))
+        return Workspace(place.tree, BRANCH, self.cache(place), self._git, place.path("base"))
+
+    def beginning(self, place: Place) -> Beginning:
+        workspace = self.workspace(place)
+        return Beginning(place, place.order(), self.cache(place), workspace, self._loop)
 
     def begin(self, name: str = "w-1") -> tuple[Place, Workspace]:
         place = self.place(name)
         workspace = self.workspace(place)
-        workspace.create(Cache(place.cache, self._git, self._loop).fetch(None, 0))
+        workspace.create(self.cache(place).fetch(None, 0))
         return place, workspace
 
     def go_on(self, name: str, earlier: str, tree: str = "") -> tuple[Place, Workspace]:
         place = self.place(name, earlier, tree)
         workspace = self.workspace(place)
-        workspace.go_on(Cache(place.cache, self._git, self._loop).fetch(None, 0))
+        workspace.go_on(self.cache(place).fetch(None, 0))
         return place, workspace
 
     def git(self, place: Place, *arguments: str) -> str:
@@ -135,7 +142,7 @@ def test_a_branch_that_is_nowhere_is_begun_anew(site: Site) -> None:
     _place, workspace = site.begin()
     workspace.remove()
     later, workspace = site.go_on("w-2", "w-1")
-    assert workspace.warnings == [f"the remote has no branch {BRANCH}: begun at the base"]
+    assert workspace.warnings == [NOTHING_LEFT]
     site.commit(later, "two")
     assert workspace.save("x", later.path("work.bundle")).pushed
     assert site.subjects() == ["two"]
@@ -239,6 +246,30 @@ def test_many_generations_share_one_workspace(site: Site) -> None:
     remove(first)
     assert (Path(third.tree) / "three").exists()
     assert workspace.save("x", third.path("work.bundle")).pushed
+
+
+def test_a_workspace_is_gone_on_in_once_the_earlier_worker_has_left_it(
+    site: Site, runner_loop: Loop
+) -> None:
+    earlier, _ = site.begin()
+    later = site.place("w-2", "w-1")
+    assert Place(earlier.directory).cared_for() is False
+    assert earlier.take_lock()
+    looks = 0
+
+    def leave() -> None:
+        nonlocal looks
+        looks += 1
+        assert not Path(later.path("base")).exists()
+        if looks == 3:
+            earlier.drop_lock()
+
+    runner_loop.tick = leave
+    runner_loop.tick_s = 0.0
+    site.beginning(later).make(site.cache(later).fetch(None, 0))
+    assert looks >= 3
+    assert later.tree == earlier.tree
+    assert Path(later.path("base")).exists()
 
 
 def test_an_order_names_no_folder_outside(site: Site) -> None:

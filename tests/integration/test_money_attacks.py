@@ -11,7 +11,7 @@ import pytest
 from outpost.errors import PolicyError, Rejected
 from outpost.federation import Federation
 from outpost.model import Attempt, Charge, State
-from tests.doubles.faulty_outpost import bring
+from outpost.testing.faulty import bring
 from tests.faulty_world import PATIENCE, FaultyWorld, SteppedClock
 from tests.world import World, pids_marked
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import reduce
 from typing import Any
@@ -41,6 +42,7 @@ _bodies = st.one_of(
     ),
     st.tuples(st.just("question"), st.fixed_dictionaries({"text": _texts})),
     st.tuples(st.just("heartbeat"), st.just({})),
+    st.tuples(st.just("checkpoint"), st.fixed_dictionaries({"ref": _texts, "commit": _texts})),
 )
 _results = st.tuples(
     st.just("result"),
@@ -94,6 +96,24 @@ def test_tokens_and_money_add_up_and_unknown_is_not_zero(events: list[Event]) ->
     assert usage.cost_microusd == (sum(costs) if costs else None)
 
 
+@given(events=logs(), data=st.data())
+def test_losing_sight_of_a_worker_changes_nothing_for_good(
+    events: list[Event], data: st.DataObject
+) -> None:
+    """One that was out of contact is what it had been, as soon as it says anything more."""
+    cut = data.draw(st.integers(0, max(len(events) - 1, 0)))
+    half = reduce(fold, events[:cut], START)
+    unseen = replace(half, state=State.UNKNOWN, reason="no route")
+    if events:
+        seen = reduce(fold, events[cut:], unseen)
+        whole = reduce(fold, events, START)
+        state = State.STARTING if whole.state is State.RESERVED else whole.state
+        assert (seen.state, seen.told) == (state, whole.told)
+        assert "no route" not in seen.reason
+        told = [event for event in events[cut:] if event.type in ("status", "question", "result")]
+        assert seen.reason == (whole.reason if told else "")
+
+
 def _values(attempt: Attempt) -> dict[str, Any]:
     return {name: getattr(attempt, name) for name in attempt.__slots__}
 
@@ -125,6 +145,40 @@ def test_a_result_says_all_that_is_known_of_the_end() -> None:
 
 def test_an_outcome_nobody_knows_is_no_success() -> None:
     assert fold(START, _event("result", outcome="splendid")).state is State.FAILED
+
+
+@pytest.mark.parametrize("rescued", [True, False, None])
+def test_a_result_that_somebody_else_wrote_says_that_the_worker_died(rescued: bool | None) -> None:
+    fields = {} if rescued is None else {"rescued": rescued}
+    assert fold(START, _event("result", outcome="failed", **fields)).died is bool(rescued)
+
+
+def test_the_newest_checkpoint_is_known() -> None:
+    first = fold(START, _event("checkpoint", ref="refs/outpost/wip/t-1", commit="abc"))
+    assert (first.checkpoint, START.checkpoint) == ("abc", "")
+    assert fold(first, _event("heartbeat")).checkpoint == "abc"
+    assert fold(first, _event("checkpoint", commit="def")).checkpoint == "def"
+
+
+@pytest.mark.parametrize(
+    ("told", "event", "now", "reason"),
+    [
+        (State.WORKING, _event("heartbeat"), State.WORKING, ""),
+        (State.WAITING, _event("log", stream="stdout", text="x"), State.WAITING, ""),
+        (State.STARTING, _event("usage"), State.STARTING, ""),
+        (State.WORKING, _event("status", state="pushing"), State.PUSHING, ""),
+        (State.PUSHING, _event("status", state="new", reason="so"), State.PUSHING, "so"),
+        (State.WORKING, _event("question", text="Which?"), State.WAITING, "Which?"),
+        (State.WORKING, _event("result", outcome="done"), State.DONE, ""),
+    ],
+)
+def test_whoever_was_out_of_contact_is_what_it_told_last(
+    told: State, event: Event, now: State, reason: str
+) -> None:
+    unseen = replace(START, state=State.UNKNOWN, reason="no route", told=told)
+    seen = fold(unseen, event)
+    assert (seen.state, seen.reason) == (now, reason)
+    assert seen.told is (told if now.ended else now)
 
 
 def test_what_was_lost_may_be_found() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from outpost.control.follow import Follower
+from outpost.control.follow import Follower, Patience
 from outpost.model import (
     Capabilities,
     Handle,
@@ -19,6 +19,7 @@ from outpost.model import (
     State,
     Task,
 )
+from outpost.policy.breaker import RetrySettings
 from outpost.ports import Outpost, Worker
 from outpost.store import open_store
 from outpost.wire.events import Event
@@ -108,6 +109,8 @@ async def test_a_worker_that_another_process_mends_is_not_lost(tmp_path: Path) -
         clock=StandingClock(),
         outposts=lambda _name: Yard(rival),
         environment=lambda _attempt: {"agent": {}, "git": {}},
+        retry=RetrySettings(max_attempts=1, initial_backoff_s=1, max_backoff_s=1),
+        patience=Patience(claim_grace_s=60),
     )
     attempt = replace(await claimed(store), handle=HANDLE, state=State.STARTING)
     await store.apply(attempt)

@@ -35,7 +35,7 @@ def worker_details(
     asking = attempt.state is State.WAITING
     rows: Details = [
         ("worker", Cell(attempt.id, "bold")),
-        ("state", Cell(attempt.state.value, STYLES[attempt.state])),
+        ("state", Cell(_state(attempt, now), STYLES[attempt.state])),
         *(asks(attempt, question) if asking else [("reason", one_line(attempt.reason))]),
         ("outpost", attempt.outpost),
         ("why there", decision.why() if decision else ""),
@@ -119,11 +119,19 @@ def _times(attempt: Attempt, now: datetime) -> Details:
     if attempt.started_at and attempt.ended_at:
         took = f", after {span((attempt.ended_at - attempt.started_at).total_seconds())}"
     ended = _instant(attempt.ended_at, now)
+    in_sight = not attempt.state.ended and attempt.state is not State.UNKNOWN
     return [
         ("started", _instant(attempt.started_at, now)),
         ("ended", f"{ended}{took}" if ended else ""),
-        ("last seen", "" if attempt.state.ended else _instant(attempt.seen_at, now)),
+        ("last seen", _instant(attempt.seen_at, now) if in_sight else ""),
     ]
+
+
+def _state(attempt: Attempt, now: datetime) -> str:
+    """Return the state; of one out of contact also since when, which is when it was last seen."""
+    if attempt.state is not State.UNKNOWN or attempt.seen_at is None:
+        return attempt.state.value
+    return f"{attempt.state} since {_instant(attempt.seen_at, now)}"
 
 
 def _exit(code: int | None) -> Details:

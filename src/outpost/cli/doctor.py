@@ -11,7 +11,8 @@ import typer
 from outpost.cli.documents import print_json
 from outpost.cli.failures import FAILED, colourful
 from outpost.cli.lines import fitted
-from outpost.cli.options import ConfigOption, JsonOption, run
+from outpost.cli.options import ConfigOption, JsonOption, complete_outpost, run
+from outpost.errors import UserError
 from outpost.wire.render import harmless
 
 if TYPE_CHECKING:
@@ -33,10 +34,37 @@ def doctor(
             "--fix", help="Mend what can be mended safely: save lost work, remove litter."
         ),
     ] = False,
+    conformance: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OUTPOST",
+            help="Try out with real workers whether this outpost keeps its contract.",
+            autocompletion=complete_outpost,
+        ),
+    ] = None,
+    repo: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="With --conformance: a repository that workers there may push to.",
+        ),
+    ] = None,
+    slow: Annotated[
+        bool, typer.Option("--slow", help="With --conformance: the long checks too.")
+    ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Look for what keeps work from being done. Exits with 1 if there is a problem."""
+    if conformance is not None:
+        if fix:
+            raise UserError("--fix mends nothing of what --conformance checks")
+        _conformance(config, conformance, repo=repo, slow=slow, as_json=as_json)
+        return
+    if repo or slow:
+        raise UserError(
+            "--repo and --slow belong to --conformance", hint="outpost doctor --conformance OUTPOST"
+        )
 
     async def work(federation: Federation) -> Diagnosis:
         return await federation.diagnose(fix=fix)
@@ -48,6 +76,22 @@ def doctor(
     else:
         sys.stdout.write(_text(diagnosis))
     if not diagnosis.ok:
+        raise typer.Exit(FAILED)
+
+
+def _conformance(
+    config: str | None, outpost: str, *, repo: str | None, slow: bool, as_json: bool
+) -> None:
+    from outpost.cli import conformance as kit  # noqa: PLC0415 - here only
+
+    asked = kit.Asked(outpost=outpost, repo_url=repo, slow=slow)
+    results = kit.carry_out(config, asked, quiet=as_json)
+    ok = all(result.outcome.value != "failed" for result in results)
+    if as_json:
+        print_json(kit.document(outpost, results, ok=ok))
+    else:
+        sys.stdout.write(f"\n{kit.summary(results)}\n")
+    if not ok:
         raise typer.Exit(FAILED)
 
 

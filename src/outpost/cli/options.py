@@ -29,8 +29,11 @@ def run(
 
     from outpost.federation import Federation  # noqa: PLC0415 - as above
 
+    command = work.__module__.rpartition(".")[2]
+
     async def session() -> Result:
-        async with Federation.from_file(config, read_only=read_only) as federation:
+        federation = Federation.from_file(config, read_only=read_only, actor=command)
+        async with federation:
             return await work(federation)
 
     return asyncio.run(session())

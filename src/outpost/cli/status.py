@@ -24,7 +24,8 @@ from outpost.cli.names import worker_or_task
 from outpost.cli.options import ConfigOption, JsonOption, complete_target, run
 from outpost.cli.outposts import outposts_table, status_word
 from outpost.cli.ps import empty
-from outpost.cli.standing import standing_document, standing_line
+from outpost.cli.standing import standing_details, standing_document, standing_lines
+from outpost.errors import UserError
 from outpost.model import Decision, State, Task
 
 if TYPE_CHECKING:
@@ -48,12 +49,22 @@ def status(
             autocompletion=complete_target,
         ),
     ] = None,
+    controller: Annotated[
+        bool, typer.Option("--controller", help="Show all about the controller and its loops.")
+    ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Show it all at a glance, or all about one outpost or worker."""
+    if controller and name is not None:
+        raise UserError(
+            "--controller and a name exclude each other", hint="outpost status --controller"
+        )
 
     async def show(federation: Federation) -> None:
+        if controller:
+            await _controller(federation, as_json)
+            return
         outposts = [outpost.name for outpost in federation.config.outposts]
         if name is None:
             await _overview(federation, as_json)
@@ -92,7 +103,24 @@ async def _overview(federation: Federation, as_json: bool) -> None:
     if ended:
         show(f"Ended: {', '.join(ended)}. All of them: outpost ps -a", console=console)
     needed = bool(view.attempts or view.queued)
-    show(standing_line(running, federation.clock.now(), needed=needed), console=console)
+    show(*standing_lines(running, federation.clock.now(), needed=needed), console=console)
+
+
+async def _controller(federation: Federation, as_json: bool) -> None:
+    """Show how the controller of this home is, and each of its loops."""
+    from outpost.controller import standing  # noqa: PLC0415 - here only
+
+    running = standing(federation.home)
+    if as_json:
+        print_json(standing_document(running))
+        return
+    from outpost.cli.screen import make_console, show  # noqa: PLC0415 - JSON does without rich
+
+    console, now = make_console(), federation.clock.now()
+    needed = bool(await federation.store.attempts(limit=1) or await federation.queue_length())
+    show(*standing_lines(running, now, needed=needed), console=console)
+    if running is not None and running.pid:
+        show("", *standing_details(running, now, console), console=console)
 
 
 async def _outpost(federation: Federation, name: str, as_json: bool) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import os
 import signal
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,12 +17,24 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
+def _complete_format(incomplete: str) -> list[str]:
+    return [form for form in ("text", "json") if form.startswith(incomplete)]
+
+
 @app.command()
 def up(
     idle: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="Leave once nothing was to do for that long, as 10m."),
     ] = None,
+    log_format: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            help="How to say what it does: text, or json, an object a line.",
+            autocompletion=_complete_format,
+        ),
+    ] = "text",
     config: ConfigOption = None,
     instead: Annotated[bool, typer.Option("--instead", hidden=True)] = False,
 ) -> None:
@@ -32,10 +43,11 @@ def up(
     `outpost spawn` starts one in the background where it leaves something unfinished;
     OUTPOST_CONTROLLER=off forbids that.
     """
-    from outpost.controller import Controller, shut_down, standing  # noqa: PLC0415 - here only
+    from outpost.cli.log_lines import log_to_standard_error  # noqa: PLC0415 - here only
+    from outpost.controller import Controller, shut_down, standing  # noqa: PLC0415 - as above
 
     idle_s = duration("--idle", idle)
-    _log()
+    log_to_standard_error(log_format, os.environ)
 
     async def work(federation: Federation) -> bool:
         running = standing(federation.home) if instead else None
@@ -50,13 +62,3 @@ def up(
     while run(config, work):
         # With the configuration as it is now.
         instead = False
-
-
-def _log() -> None:
-    """Say on standard error what we do, and of the libraries only what is wrong."""
-    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
-    formatter.converter = time.gmtime
-    handler = logging.StreamHandler()
-    handler.setFormatter(formatter)
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.getLogger("outpost").setLevel(logging.INFO)

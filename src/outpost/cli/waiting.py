@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from outpost.cli.started import Begun
     from outpost.federation import Federation, SpawnedWorker
-    from outpost.model import Task
+    from outpost.model import Attempt, Task
 
 
 @contextlib.asynccontextmanager
@@ -89,9 +89,12 @@ class Ends:
 
     async def _end(self, worker: SpawnedWorker) -> bool:
         try:
-            if self._follow:
-                await self._show_events(worker)
-            attempt = await worker.result()
+            attempt = await self._result(worker)
+            while successor := await worker.successor():
+                worker = successor
+                say("note", f"{attempt.id} {attempt.reason}; {worker.id} goes on from there", "33")
+                self._begun.workers.append(worker)
+                attempt = await self._result(worker)
             duties = await self._federation.store.duties_of(attempt.task_id)
         except OutpostError as exc:
             if self._as_json:
@@ -104,6 +107,11 @@ class Ends:
         else:
             typer.echo(outcome(attempt, duties))
         return attempt.state is State.DONE
+
+    async def _result(self, worker: SpawnedWorker) -> Attempt:
+        if self._follow:
+            await self._show_events(worker)
+        return await worker.result()
 
     async def _show_events(self, worker: SpawnedWorker) -> None:
         prefix = f"{worker.id}  " if self._several else ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from outpost.cli.phrases import NOTHING, STYLES, activity, dollars, one_line, since
 from outpost.cli.screen import Cell, Column, Row, table
-from outpost.model import Attempt, Task
+from outpost.model import Attempt, State, Task
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -44,6 +44,8 @@ def workers_table(
 def _worker(attempt: Attempt, now: datetime, compute: int | None) -> Row:
     tokens = attempt.usage.cost_microusd
     cost = tokens if compute is None else (tokens or 0) + compute
+    # One out of contact may have gone on with its work; what counts is since when.
+    last = attempt.seen_at if attempt.state is State.UNKNOWN else attempt.active_at
     return (
         Cell(attempt.id, "bold"),
         one_line(attempt.issue_id),
@@ -51,7 +53,7 @@ def _worker(attempt: Attempt, now: datetime, compute: int | None) -> Row:
         Cell(attempt.state.value, STYLES[attempt.state]),
         since(attempt.created_at, now),
         dollars(cost),
-        since(attempt.ended_at or attempt.active_at, now),
+        since(attempt.ended_at or last, now),
         activity(attempt),
     )
 

@@ -51,6 +51,12 @@ DEFAULT_INITIAL_BACKOFF = "10s"
 DEFAULT_MAX_BACKOFF = "10m"
 DEFAULT_RESET_TIMEOUT = "1m"
 DEFAULT_TOKEN_BUDGET = 2
+DEFAULT_CHECKPOINT = "5m"
+DEFAULT_LOST_AFTER = "12h"
+DEFAULT_SILENT_AFTER = "1m"
+DEFAULT_CLAIM_GRACE = "2m"
+DEFAULT_ORPHAN_GRACE = "10m"
+DEFAULT_KEEP_ENDED = "30d"
 
 
 def _field(default: _T, description: str, **more: Any) -> _T:
@@ -266,6 +272,12 @@ class DefaultsConfig(_Section):
         json_schema_extra={"default": DEFAULT_BUSY_PAUSE},
         description="How long to wait first where a model's API is too busy; doubles each time.",
     )
+    checkpoint_s: TimeLimit | None = Field(
+        default=parse_duration(DEFAULT_CHECKPOINT),
+        alias="checkpoint",
+        json_schema_extra={"default": DEFAULT_CHECKPOINT},
+        description="How often work in progress is pushed to a ref of its own; null: never.",
+    )
     pr: Literal["draft", "ready"] | None = _field(
         None, "Whether to open a pull request for work that is done: draft or ready."
     )
@@ -282,6 +294,42 @@ class DefaultsConfig(_Section):
         default=Priority.P2,
         json_schema_extra={"default": Priority.P2.name},
         description="How urgent a task is: P0 is the most urgent.",
+    )
+
+
+class ControllerConfig(_Section):
+    """How patient the controller is."""
+
+    silent_after_s: TimeLimit = Field(
+        default=parse_duration(DEFAULT_SILENT_AFTER),
+        alias="silent_after",
+        json_schema_extra={"default": DEFAULT_SILENT_AFTER},
+        description="How long a worker's log may say nothing before contact counts as lost.",
+    )
+    lost_after_s: TimeLimit | None = Field(
+        default=parse_duration(DEFAULT_LOST_AFTER),
+        alias="lost_after",
+        json_schema_extra={"default": DEFAULT_LOST_AFTER},
+        description="How long a worker may be out of contact before it is given up, where its"
+        " place is free; one that is paid for is given up at its own time limit. null: never.",
+    )
+    claim_grace_s: TimeLimit = Field(
+        default=parse_duration(DEFAULT_CLAIM_GRACE),
+        alias="claim_grace",
+        json_schema_extra={"default": DEFAULT_CLAIM_GRACE},
+        description="How long a process may be at starting a worker before it counts as dead.",
+    )
+    orphan_grace_s: TimeLimit = Field(
+        default=parse_duration(DEFAULT_ORPHAN_GRACE),
+        alias="orphan_grace",
+        json_schema_extra={"default": DEFAULT_ORPHAN_GRACE},
+        description="How long a worker that nobody knows of is left alone before it is stopped.",
+    )
+    keep_ended_s: TimeLimit | None = Field(
+        default=parse_duration(DEFAULT_KEEP_ENDED),
+        alias="keep_ended",
+        json_schema_extra={"default": DEFAULT_KEEP_ENDED},
+        description="How long what ended is kept before it is pruned; null: for ever.",
     )
 
 
@@ -352,6 +400,7 @@ class Config(_Section):
     prices: Mapping[str, PriceConfig] = Field(
         default_factory=dict, description="What models cost, by name; goes before our own table."
     )
+    controller: ControllerConfig = Field(default_factory=ControllerConfig)
     sources: SourcesConfig = Field(default_factory=SourcesConfig)
     store: StoreConfig = Field(default_factory=StoreConfig)
     _path: pathlib.Path | None = PrivateAttr(default=None)

@@ -109,7 +109,7 @@ class Doctor:
         return await check_programs(federation.environment, federation.directory, bd=bd)
 
     async def _agents(self) -> list[Check]:
-        config, intake = self._federation.config, self._federation.intake
+        config, intake = self._federation.config, self._federation.parts.intake
         names = list(dict.fromkeys((config.defaults.agent, *config.agents)))
         orders: dict[str, AgentOrder] = {
             name: intake.terms(self._task(name)).agent for name in names
@@ -145,7 +145,7 @@ class Doctor:
     async def _outposts(self, *, usable: bool) -> list[Check]:
         federation = self._federation
         if usable:
-            sites = await federation.sites()
+            sites = await federation.parts.sites()
         else:
             sites = Sites(federation.config, "", federation.home, federation.environment)
         checks = list(await asyncio.gather(*map(check_outpost, sites.enabled())))
@@ -159,7 +159,7 @@ class Doctor:
 
     async def _workers(self) -> list[Check]:
         federation = self._federation
-        follower = await federation.follower()
+        follower = await federation.parts.follower()
         now = federation.clock.now()
         checks = WorkerChecks(store=federation.store, follower=follower, now=now)
         return await checks.check(fix=self._fix)

@@ -22,13 +22,18 @@ _OUTCOMES = {"done": State.DONE, "failed": State.FAILED, "stopped": State.STOPPE
 
 
 def fold(attempt: Attempt, event: Event) -> Attempt:
-    """Return the attempt as it is after ``event``; events after its result change nothing."""
+    """Return the attempt as it is after ``event``; events after its result change nothing.
+
+    A worker that was out of contact is, once it speaks, what its log told last.
+    """
     if attempt.state.ended and attempt.state is not State.LOST:
         return attempt
     instant = datetime.fromisoformat(event.time)
     changes: dict[str, Any] = {"seq": event.seq, "seen_at": instant}
     if event.end:
         changes["offset"] = event.end
+    if attempt.state is State.UNKNOWN:
+        changes.update(state=attempt.told, reason="")
     sentence = activity(event)
     if sentence:
         changes.update(activity=sentence, active_at=instant)
@@ -39,8 +44,8 @@ def fold(attempt: Attempt, event: Event) -> Attempt:
 
 
 def _status(attempt: Attempt, fields: Mapping[str, Any], instant: datetime) -> dict[str, Any]:
-    state = _STATES.get(fields.get("state", ""), attempt.state)
-    changes: dict[str, Any] = {"state": state, "reason": fields.get("reason") or ""}
+    state = _STATES.get(fields.get("state", ""), attempt.told)
+    changes: dict[str, Any] = {"state": state, "told": state, "reason": fields.get("reason") or ""}
     if attempt.started_at is None:
         changes["started_at"] = instant
     return changes
@@ -67,7 +72,12 @@ def _usage(attempt: Attempt, fields: Mapping[str, Any], instant: datetime) -> di
 
 
 def _question(attempt: Attempt, fields: Mapping[str, Any], instant: datetime) -> dict[str, Any]:
-    return {"state": State.WAITING, "reason": fields.get("text") or "waits for an answer"}
+    reason = fields.get("text") or "waits for an answer"
+    return {"state": State.WAITING, "told": State.WAITING, "reason": reason}
+
+
+def _checkpoint(attempt: Attempt, fields: Mapping[str, Any], instant: datetime) -> dict[str, Any]:
+    return {"checkpoint": fields.get("commit") or attempt.checkpoint}
 
 
 def _result(attempt: Attempt, fields: Mapping[str, Any], instant: datetime) -> dict[str, Any]:
@@ -83,6 +93,7 @@ def _result(attempt: Attempt, fields: Mapping[str, Any], instant: datetime) -> d
         "ended_at": instant,
         "kept_how": kept.get("how") or "",
         "kept_where": kept.get("where") or "",
+        "died": bool(fields.get("rescued")),
     }
 
 
@@ -91,5 +102,6 @@ _EFFECTS: dict[str, Callable[[Attempt, Mapping[str, Any], datetime], dict[str, A
     "agent": _agent,
     "usage": _usage,
     "question": _question,
+    "checkpoint": _checkpoint,
     "result": _result,
 }

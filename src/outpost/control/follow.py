@@ -1,35 +1,57 @@
-"""Looking at workers: what their logs say now, whether they still live, and mending the dead."""
+"""Looking at workers: what their logs say now, whether they still live, and mending the dead.
+
+One that died without a word of its own is tried again from what it left, as often as the policy's
+``retry`` allows: its task is queued in the same transaction in which its end is stored.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import random
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import reduce
 
 from outpost.control.fold import fold
 from outpost.errors import OutpostError, OutpostFault, Rejected
 from outpost.model import Attempt, Liveness, State
+from outpost.policy.breaker import RetrySettings, next_try
 from outpost.ports import Clock, Outpost, Store, Worker
 from outpost.wire.events import Event
 from outpost.wire.orders import Environment
 from outpost.wire.urls import apart
 
 START_GRACE = timedelta(seconds=20)
-CLAIM_GRACE = timedelta(minutes=2)
-"""How long another process may be at starting a worker: no more time than that is reserved."""
 STORE_EVERY = timedelta(seconds=1)
+MENDED_AT_ONCE = 4
+
+Save = Callable[[Attempt], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Patience:
+    """``claim_grace_s``: how long another process may be at starting a worker."""
+
+    claim_grace_s: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Follower:
-    """Follows attempts by their handles. ``outposts`` returns the outpost of a name."""
+    """Follows attempts by their handles. ``outposts`` returns the outpost of a name.
+
+    ``jitter`` returns a number from 0 to 1, a new one at each call.
+    """
 
     store: Store
     clock: Clock
     outposts: Callable[[str], Outpost]
     environment: Callable[[Attempt], Environment]
+    retry: RetrySettings
+    patience: Patience
+    jitter: Callable[[], float] = random.random
+    mending: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MENDED_AT_ONCE))
 
     async def look(self, attempt: Attempt) -> Attempt:
         """Return the attempt as its worker is now; changes nothing anywhere.
@@ -66,14 +88,37 @@ class Follower:
             seen = await self._mend(seen)
         # What ended may have been seen before by a look that stored nothing.
         if seen != attempt or seen.state.ended:
-            await self.store.apply(seen)
+            await self.settle(seen)
         return seen
 
-    async def follow(self, attempt: Attempt) -> AsyncGenerator[tuple[Event, Attempt], None]:
+    async def settle(self, attempt: Attempt) -> bool:
+        """Store an attempt; where it ended without coming to its own end, its task is tried again.
+
+        Returns whether anything was stored.
+        """
+        return await self.store.apply(attempt, again_at=await self._again_at(attempt))
+
+    async def catch_up(self, lost: Attempt) -> Attempt:
+        """Read on in the log of a lost worker that is seen again; store its result, if it has one.
+
+        One that is dead is mended first.
+        """
+        worker = self._worker(lost)
+        seen = await self._read(worker, lost)
+        if seen.state is State.LOST and (await worker.status()).liveness is Liveness.DEAD:
+            seen = await self._mend(seen)
+        if seen.state is not State.LOST:
+            await self.settle(seen)
+        return seen
+
+    async def follow(
+        self, attempt: Attempt, *, save: Save | None = None
+    ) -> AsyncGenerator[tuple[Event, Attempt], None]:
         """Yield each event from the attempt's position on, with the attempt after it.
 
-        Stores what is learnt at every change of state and about once a second. Ends with the
-        result; a worker that died without one is mended first, and its result yielded.
+        What is learnt is handed to ``save``; without it, it is stored here at every change of
+        state and about once a second. The end is stored here. Ends with the result; a worker
+        that died without one is mended first, and its result yielded.
         """
         current = stored = attempt
         while not current.state.ended:
@@ -82,15 +127,31 @@ class Follower:
             async with contextlib.aclosing(events):
                 async for event in events:
                     current = fold(current, event)
-                    if self._worth_storing(stored, current):
+                    if current.state.ended:
+                        await self.settle(current)
+                    elif save is not None:
+                        save(current)
+                    elif self._worth_storing(stored, current):
                         await self.store.apply(current)
                         stored = current
                     yield event, current
             if not current.state.ended:
                 mended = await self._mend(self._lost(current, Liveness.DEAD))
                 if mended.state is State.LOST:
-                    await self.store.apply(mended)
+                    await self.settle(mended)
                     return
+
+    async def _again_at(self, attempt: Attempt) -> datetime | None:
+        """Return when the task of an attempt is tried again; ``None`` where it is not."""
+        lost = attempt.state is State.LOST or (attempt.state is State.FAILED and attempt.died)
+        if not lost or attempt.stop_asked:
+            return None
+        task = await self.store.task(attempt.task_id)
+        retries = task.retries + 1
+        # Nobody sits at its screen any more; and who resumed it by hand looks after it by hand.
+        if task.interactive or task.resumes or retries >= self.retry.max_attempts:
+            return None
+        return next_try(retries, self.clock.now(), self.retry, self.jitter())
 
     async def _adopt(self, attempt: Attempt) -> Attempt:
         """Give an attempt whose start was never confirmed its worker's handle, if there is one."""
@@ -130,7 +191,8 @@ class Follower:
         """Say that a worker is dead, unless it was only just started and has not spoken yet."""
         now = self.clock.now()
         gone = liveness is Liveness.ABSENT and attempt.handle is not None
-        grace = CLAIM_GRACE if attempt.handle is None else START_GRACE
+        claim_grace = timedelta(seconds=self.patience.claim_grace_s)
+        grace = claim_grace if attempt.handle is None else START_GRACE
         if not gone and attempt.seq == 0 and abs(now - attempt.created_at) < grace:
             return attempt
         reason = "its runner died without a result"
@@ -151,7 +213,9 @@ class Follower:
         try:
             task = await self.store.task(lost.task_id)
             _, environment = apart(task.repo_url, self.environment(lost))
-            if await worker.recover(environment):
+            async with self.mending:
+                recovered = await worker.recover(environment)
+            if recovered:
                 return await self._read(worker, lost)
             if (await worker.status()).liveness is Liveness.ALIVE:
                 reason = "another process is saving its work"

@@ -88,6 +88,7 @@ class Intake:
             "silence_s": given.silence_limit_s,
             "answer_s": given.answer_limit_s,
             "busy_pause_s": given.busy_pause_s,
+            "checkpoint_s": given.checkpoint_s,
         }
         rules = section.permissions
         permissions: PermissionRules = {

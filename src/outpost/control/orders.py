@@ -34,7 +34,14 @@ about anything else.
 _WORK_SO_FAR = """
 Somebody has worked on it before you; what was done is on this branch. Go on from there.
 """
+_CUT_SHORT = """
+An earlier attempt at this was cut short; what it had done is on this branch. Go on from there.
+"""
 _GO_ON = "Go on where you left off."
+_GO_ON_AFTER = (
+    "You were interrupted: the program that ran you was ended from outside. Your workspace is as"
+    " you left it. Go on where you left off."
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,10 +56,17 @@ class Terms:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Earlier:
-    """What a task goes on from: the first task's text, and where the earlier worker left off."""
+    """What an attempt goes on from.
+
+    ``body`` is the first task's text, ``resume`` where the earlier worker left off, if that is at
+    the same place; ``from_refs`` are the refs that may hold its work. ``again``: it is the same
+    task, whose last attempt did not come to its own end.
+    """
 
     body: str
-    resume: Resume
+    resume: Resume | None
+    from_refs: tuple[str, ...] = ()
+    again: bool = False
 
 
 def within_means(terms: Terms, task: Task, best: Candidate) -> Terms:
@@ -95,11 +109,14 @@ def build_order(
         "author": dict(author),
         "keep_workspace": True,
         "asked_at": attempt.created_at.timestamp(),
+        "fence": attempt.fence,
     }
     if terms.prices:
         order["prices"] = dict(terms.prices)
-    if earlier:
+    if earlier and earlier.resume:
         order["resume"] = earlier.resume
+    if earlier and earlier.from_refs:
+        order["from_refs"] = list(earlier.from_refs)
     if task.interactive:
         order["interactive"] = True
     return order
@@ -107,10 +124,12 @@ def build_order(
 
 def prompt(task: Task, branch: str, earlier: Earlier | None) -> str:
     """Return what the agent is told first: the issue, or what there is to add to it."""
-    if earlier and earlier.resume["session_id"]:
-        return task.body.strip() or _GO_ON
+    if earlier and earlier.resume and earlier.resume["session_id"]:
+        return _GO_ON_AFTER if earlier.again else task.body.strip() or _GO_ON
     body = (earlier.body if earlier else task.body).strip()
     told = _PROMPT.format(branch=branch, issue_id=task.issue_id, title=task.title, body=body)
-    if earlier:
+    if earlier and earlier.again:
+        told += _CUT_SHORT
+    elif earlier:
         told += _WORK_SO_FAR + (f"\n{task.body.strip()}\n" if task.body.strip() else "")
     return told

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from outpost.errors import OutpostFault, Unsupported
 from outpost.model import Attempt, DutyState, Sighting
 
 if TYPE_CHECKING:
-    from outpost.federation import Federation
-    from outpost.ports import Outpost
+    from outpost.config import Config
+    from outpost.control.parts import Parts
+    from outpost.ports import Clock, Outpost, Store
     from outpost.wire.tidying import Leftover, TidyOrder
 
 BEFORE = timedelta(days=7)
@@ -49,13 +50,43 @@ class Pruned:
         return sum(item.leftover["bytes"] for item in self.removed)
 
 
+class Prunable(Protocol):
+    """What of a federation is needed to prune it."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration."""
+        ...
+
+    @property
+    def store(self) -> Store:
+        """The store."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The clock."""
+        ...
+
+    @property
+    def parts(self) -> Parts:
+        """What makes its outposts."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pruner:
-    """Prunes one federation: workers that ended longer than ``before`` ago, and litter."""
+    """Prunes one federation: workers that ended longer than ``before`` ago, and litter.
 
-    federation: Federation
-    before: timedelta = BEFORE
+    Without ``before`` nothing that has ended goes. ``only`` names the outposts to look at, if not
+    all. A cache is litter once nobody has fetched into it for ``cache_idle``.
+    """
+
+    federation: Prunable
+    before: timedelta | None = BEFORE
     dry_run: bool = False
+    cache_idle: timedelta = CACHE_IDLE
+    only: Collection[str] | None = None
 
     async def prune(self) -> Pruned:
         """Look at every outpost, then at the store, then remove.
@@ -63,10 +94,13 @@ class Pruner:
         In this order whatever is seen at an outpost is in the store, if it is anybody's: a worker
         is stored before its first file is written.
         """
-        sites = await self.federation.sites()
+        sites = await self.federation.parts.sites()
         configured = self.federation.config.outposts
         outposts = {it.name: sites.backend(it.name) for it in configured if it.installed}
-        sightings, problems = await self._sightings(outposts)
+        looked_at = {
+            name: it for name, it in outposts.items() if self.only is None or name in self.only
+        }
+        sightings, problems = await self._sightings(looked_at)
         attempts = await self.federation.store.attempts(ended=True)
         needed = await self._needed()
         known = {attempt.id for attempt in attempts}
@@ -133,7 +167,7 @@ class Pruner:
             "workers": list(going),
             "orphans": orphans,
             "grace_s": GRACE.total_seconds(),
-            "cache_idle_s": CACHE_IDLE.total_seconds(),
+            "cache_idle_s": self.cache_idle.total_seconds(),
         }
         handles = [attempt.handle for attempt in going.values() if attempt.handle]
         leftovers = await outpost.tidy(order, handles)
@@ -163,8 +197,10 @@ class Pruner:
         return items
 
     def _is_old(self, attempt: Attempt) -> bool:
+        if self.before is None or not attempt.state.ended:
+            return False
         ended_at = attempt.ended_at or attempt.created_at
-        return attempt.state.ended and ended_at <= self.federation.clock.now() - self.before
+        return ended_at <= self.federation.clock.now() - self.before
 
 
 def stays(name: str, reason: str) -> Leftover:

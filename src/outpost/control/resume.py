@@ -1,9 +1,12 @@
-"""Going on from an earlier worker: a new task on the same branch, with the same conversation."""
+"""Going on from an earlier worker: by hand in a new task on its branch, or by itself in the same
+task after an attempt that did not come to its own end. With the same conversation, where it is.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import takewhile
 
 from outpost.control.orders import Earlier
 from outpost.control.tasks import new_id
@@ -13,6 +16,9 @@ from outpost.ports import Store
 from outpost.wire.orders import Resume
 
 MOST_GENERATIONS = 1000
+BRANCHES = "refs/heads/"
+CHECKPOINTS = "refs/outpost/wip/"
+"""Behind it stands the task's id."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +81,7 @@ class Succession:
         """
         last = await self.predecessor(task)
         if last is None:
-            return None
+            return None if task.resumes else await self._cut_short(task, outpost)
         session_id = tree = None
         cost: int | None = 0
         body, attempt, agent = task.body, last, task.agent.name
@@ -104,6 +110,31 @@ class Succession:
             "tree": tree or last.id,
         }
         return Earlier(body=body, resume=resume)
+
+    async def _cut_short(self, task: Task, outpost: str) -> Earlier | None:
+        """Return what a further attempt at a task goes on from; ``None`` for its first.
+
+        Where the last one was proven dead on the same outpost, its workspace is gone on in.
+        """
+        attempts = await self.store.attempts_of(task.id)
+        begun = [it for it in reversed(attempts) if it.state.ended and (it.seq or it.checkpoint)]
+        if not begun:
+            return None
+        branches = [f"{BRANCHES}{attempt.branch}" for attempt in begun]
+        refs = (branches[0], f"{CHECKPOINTS}{task.id}", *branches[1:])
+        there = list(takewhile(lambda it: it.died and it.outpost == outpost, begun))
+        resume: Resume | None = None
+        if there:
+            last = there[0]
+            costs = [it.usage.cost_microusd for it in there if it.session_id == last.session_id]
+            known = [cost for cost in costs if cost is not None]
+            resume = {
+                "worker_id": last.id,
+                "session_id": last.session_id,
+                "cost_microusd": sum(known) if len(known) == len(costs) else None,
+                "tree": there[-1].id,
+            }
+        return Earlier(body=task.body, resume=resume, from_refs=refs, again=True)
 
     async def _newest(self, attempt: Attempt) -> Attempt:
         """Return the worker that went on last from this one, or this one."""

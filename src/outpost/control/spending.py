@@ -28,7 +28,7 @@ class Spending:
 
         One that cannot be reached is tried again the next time; it keeps no other from its end.
         """
-        reasons = await self._reasons(attempts)
+        reasons = await self.used_up(attempts)
 
         async def kept(attempt: Attempt) -> Attempt:
             reason = reasons.get(attempt.id)
@@ -43,8 +43,8 @@ class Spending:
 
         return list(await asyncio.gather(*map(kept, attempts)))
 
-    async def _reasons(self, attempts: Collection[Attempt]) -> dict[str, str]:
-        """Return for each worker that a used-up cap ends why."""
+    async def used_up(self, attempts: Collection[Attempt]) -> dict[str, str]:
+        """Return, by the ids of those of these workers that a used-up cap ends, why."""
         caps = [cap for cap in self.rules.caps if cap.on_cap is OnCap.STOP]
         if not caps or not attempts:
             return {}

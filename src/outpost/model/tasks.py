@@ -179,7 +179,12 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attempt:
-    """One try of a task on one outpost. Its id is the worker's id and ends its branch's name."""
+    """One try of a task on one outpost. Its id is the worker's id and ends its branch's name.
+
+    ``told`` is the state that its log told last, which holds again once it can be seen. ``died``
+    says that its runner did not come to its own end, ``stop_asked`` why it was asked to stop
+    (empty: it was not), ``checkpoint`` the newest commit of its work in progress on the remote.
+    """
 
     id: str
     task_id: str
@@ -208,6 +213,39 @@ class Attempt:
     session_id: str | None = None
     kept_how: str = ""
     kept_where: str = ""
+    told: State = State.STARTING
+    died: bool = False
+    stop_asked: str = ""
+    checkpoint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Transition:
+    """One line of the federation's log: a task, or an attempt of it, went to another state.
+
+    ``attempt_id`` and ``outpost`` are empty for what happened to a task alone, ``before`` is
+    ``None`` for its beginning. ``by`` is who did it: ``PROGRAM@HOST:PID``.
+    """
+
+    id: int
+    at: datetime
+    task_id: str
+    attempt_id: str
+    outpost: str
+    before: State | None
+    after: State
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lease:
+    """Who looks after something until when. ``fence`` rises with every other holder."""
+
+    name: str
+    holder: str
+    fence: int
+    until: datetime
 
 
 class DutyKind(StrEnum):

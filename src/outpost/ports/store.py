@@ -14,8 +14,10 @@ from outpost.model import (
     Charge,
     Decision,
     Duty,
+    Lease,
     State,
     Task,
+    Transition,
     Used,
 )
 
@@ -92,7 +94,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def apply(self, attempt: Attempt) -> bool:
+    async def apply(self, attempt: Attempt, *, again_at: datetime | None = None) -> bool:
         """Store what was learnt of an attempt, guarded by its fence and the transition table.
 
         The task follows its newest attempt. An older observation (lower ``seq``) changes nothing,
@@ -101,6 +103,58 @@ class Store(ABC):
 
         What its tokens cost so far goes into its charge, and its end settles that: never refused
         for a cap.
+
+        With ``again_at`` an attempt that ends as ``lost``, or that ``died``, leaves its task
+        ``queued`` until then, with one of its ``retries`` used and no duties; unless the task has
+        another attempt by now, or the attempt was asked to stop.
+        """
+
+    @abstractmethod
+    async def apply_all(self, attempts: Sequence[Attempt]) -> list[bool]:
+        """Do what ``apply`` does for each of many attempts, in one transaction; in their order.
+
+        Cheap for those that only go on: the state they are stored in, no more tokens.
+        """
+
+    @abstractmethod
+    async def ask_to_stop(self, attempt_id: str, reason: str) -> bool:
+        """Note that an active attempt is to stop, and why; ``False`` if it has ended.
+
+        The first reason stays. ``apply`` never takes that back.
+        """
+
+    @abstractmethod
+    async def take_leases(
+        self, names: Sequence[str], holder: str, *, ttl_s: float
+    ) -> dict[str, Lease]:
+        """Take or renew what nobody else holds now, for ``ttl_s`` seconds; return what we hold."""
+
+    @abstractmethod
+    async def drop_leases(self, holder: str) -> None:
+        """Let go of everything that ``holder`` holds. Idempotent."""
+
+    @abstractmethod
+    async def leases(self) -> list[Lease]:
+        """Return the leases that have not run out, by name."""
+
+    @abstractmethod
+    async def transitions(
+        self, *, after: int = 0, limit: int | None = None, task_id: str | None = None
+    ) -> list[Transition]:
+        """Return what happened after the transition with that id, oldest first.
+
+        Of more than ``limit`` the newest if ``after`` is 0, else the oldest.
+        """
+
+    @abstractmethod
+    async def trim_transitions(self, before: datetime) -> int:
+        """Delete the transitions of before then; return how many."""
+
+    @abstractmethod
+    async def wait_for_change(self, timeout_s: float) -> bool:
+        """Wait until another process has written to the store; ``False`` once time is over.
+
+        It may wake for nothing. What was written before the first call does not count.
         """
 
     @abstractmethod

@@ -16,6 +16,10 @@ import time
 from outpost.runner.git import Git, GitError
 from outpost.runner.loop import Loop
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 BASE_REFS = "refs/outpost/base/"
 REMOTE_HEAD = "HEAD"
 
@@ -79,8 +83,47 @@ class Cache:
 
     def fetch_ref(self, ref: str) -> str:
         """Bring a ref, named in full, and return its commit, empty where the remote has none."""
-        listing = self._git.run("ls-remote", "--", self._git.url, ref, cwd="/")
-        return self.fetch(ref, math.inf).commit if listing else ""
+        return self.fetch_refs([ref]).get(ref, "")
+
+    def fetch_refs(self, refs: Sequence[str]) -> dict[str, str]:
+        """Bring those of these refs that the remote has; return their commits, in that order."""
+        there = self.tips(refs)
+        found = {}
+        for ref in there:
+            try:
+                found[ref] = self.fetch(ref, math.inf).commit
+            except GitError:
+                if self.tips([ref]):
+                    raise  # else it went after we looked
+        return found
+
+    def tips(self, refs: Sequence[str]) -> dict[str, str]:
+        """Return what the remote shows for those of these refs that it has, in that order."""
+        answer = self._git.run("ls-remote", "--", self._git.url, *refs, cwd="/")
+        rows = (line.partition("\t") for line in answer.splitlines())
+        shown = {name: tip for tip, _, name in rows}
+        return {ref: shown[ref] for ref in refs if ref in shown}
+
+    def newest(self, commits: Sequence[str]) -> str:
+        """Return the newest of the commits that were brought: the first, unless another holds it.
+
+        Of two that went different ways it is the one that was made later.
+        """
+        newest, *others = commits
+        for other in others:
+            if self._holds(newest, other):
+                continue
+            if self._holds(other, newest) or self._made_at(other) > self._made_at(newest):
+                newest = other
+        return newest
+
+    def _holds(self, commit: str, earlier: str) -> bool:
+        ancestor = ("merge-base", "--is-ancestor", earlier, commit)
+        return self._git.succeeds(*ancestor, cwd=self.path)
+
+    def _made_at(self, commit: str) -> int:
+        show = ("show", "--no-patch", "--format=%ct", commit)
+        return int(self._git.run(*show, cwd=self.path))
 
     def _fetch_mending(self, name: str, *, renamed: bool) -> str:
         """Fetch; if that fails, once more without what a killed git or a rename left behind."""

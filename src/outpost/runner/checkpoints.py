@@ -17,7 +17,7 @@ import time
 from outpost.runner import processes, snapshot
 from outpost.runner.delivery import WIP_REFS
 from outpost.runner.git import GitError
-from outpost.runner.lease import Superseded
+from outpost.runner.lease import NO_TRANSACTIONS, Superseded
 from outpost.runner.loop import Interrupted, Loop
 from outpost.runner.workspace import EMPTY_TREE
 
@@ -74,21 +74,20 @@ class Checkpoints:
         self._again = False
         self._last = State({})
         self._complained = ""
+        self._said = False
 
-    def begin(self, taken_up: str) -> None:
-        """Start the clock; ``taken_up`` is the checkpoint that the workspace was made from."""
-        if self._interval_s == math.inf and not taken_up:
+    def begin(self, start: str, there: str) -> None:
+        """Start the clock; ``start`` is the checkpoint that the workspace was made from, if any.
+
+        ``there`` is what an earlier attempt left in the ref: that is this worker's to replace.
+        """
+        if self._interval_s == math.inf and not there:
             return
         git, tree = self._workspace.git, self._workspace.tree
         head = snapshot.head_of(git, tree)
-        start = taken_up or head or EMPTY_TREE
-        content = git.run("rev-parse", f"{start}^{{tree}}", cwd=tree)
+        content = git.run("rev-parse", f"{start or head or EMPTY_TREE}^{{tree}}", cwd=tree)
         self._last = State(
-            {
-                "head_and_content": [head, content],
-                "seen": taken_up or None,
-                "ours": bool(taken_up),
-            }
+            {"head_and_content": [head, content], "seen": there or None, "ours": bool(there)}
         )
         self._write(self._last)
         if self._interval_s < math.inf:
@@ -162,8 +161,16 @@ class Checkpoints:
             self._complain(self._last.problem or "it did not come to its end")
         else:
             self._complained = ""
+            self._say_how_fenced()
             if self._last.seen and self._last.head_and_content != before.head_and_content:
                 self._log.write("checkpoint", ref=self.ref, commit=self._last.seen)
+
+    def _say_how_fenced(self) -> None:
+        """Say once, of a lease that came with a checkpoint, how much it is worth."""
+        lease = self._workspace.delivery.lease
+        if lease and lease.lazy and not lease.atomic and not self._said:
+            self._said = True
+            self._log.write("log", stream="runner", text=NO_TRANSACTIONS)
 
     def _complain(self, problem: str) -> None:
         """Say what went wrong, once for as long as it does."""

@@ -4,16 +4,22 @@ A ref on the remote names who holds the task. A worker takes it when it begins, 
 a higher fence has it, and puts a new commit there with each push, in one transaction of the remote
 with what it publishes. So between looking and pushing nobody can slip in, and a worker that was
 taken for dead and comes back finds its successor's name.
+
+A task's first worker has nobody to fence off: it takes the lease with its first checkpoint alone,
+gives it back with the last, and without any it only looks whether somebody has come after it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from outpost.runner.git import Git, GitError
 
 LEASE_REFS = "refs/outpost/lease/"
+FIRST_FENCE = 1
 NOT_ATOMIC = "does not support --atomic"
+NO_TRANSACTIONS = "the remote has no atomic pushes: a successor may come in between them"
 # Neither hooks nor a user's settings have a say in what is pushed.
 PUSH = (
     *("push", "--quiet", "--no-verify", "--no-signed", "--no-follow-tags"),
@@ -47,12 +53,12 @@ class Lease:
     """The lease of one task as one worker sees it.
 
     ``folder`` is a repository for its commits alone, which no agent and no other worker writes to.
-    ``atomic`` is whether the remote can take several refs in one transaction.
+    Files in it say what every process of this worker is to know. ``lazy``: it is the first's.
     """
 
     def __init__(self, git: Git, folder: str, task_id: str, worker_id: str, fence: int) -> None:
         self.ref = LEASE_REFS + task_id
-        self.atomic = True
+        self.lazy = fence <= FIRST_FENCE
         self._git = git
         self._folder = folder
         self._worker_id = worker_id
@@ -63,11 +69,18 @@ class Lease:
         """The folder with the objects of ``renewed``'s commits."""
         return os.path.join(self._folder, "objects")
 
+    @property
+    def taken(self) -> bool:
+        """Whether this worker has taken the lease: where it is gone then, somebody removed it."""
+        return os.path.exists(self._path("outpost-taken"))
+
+    @property
+    def atomic(self) -> bool:
+        """Whether the remote can take several refs in one transaction, as far as is known."""
+        return not os.path.exists(self._path("outpost-one-by-one"))
+
     def take(self) -> None:
         """Make the task this worker's; raises ``Superseded``, or ``GitError`` if it cannot be."""
-        if not os.path.isdir(self._folder):
-            init = ("init", "--quiet", "--bare", "--template=", self._folder)
-            self._git.run(*init, cwd=os.path.dirname(self._folder))
         for tries_left in reversed(range(_TRIES)):
             holder = self._holder()
             if holder.worker_id != self._worker_id and holder.fence >= self._fence:
@@ -79,23 +92,43 @@ class Lease:
                 self._run(*PUSH, *atomic, lease, "--", self._git.url, refspec)
             except GitError as exc:
                 if self.atomic and NOT_ATOMIC in str(exc):
-                    self.atomic = False
+                    self.note_not_atomic()
                 elif not tries_left or self._tip() == holder.commit:
                     raise GitError(f"cannot take the lease {self.ref}: {exc}", 1) from exc
             else:
+                self.note_taken()
                 return
 
-    def check(self) -> str:
-        """Return the commit that the remote shows if it is this worker's; raises ``Superseded``."""
-        holder = self._holder()
-        if holder.worker_id != self._worker_id:
+    def check(self, seen: str | None = None) -> str:
+        """Return the commit that the remote shows if this worker may publish; or ``Superseded``.
+
+        ``seen`` is what it showed just now (empty: no such ref), if the caller has looked. The
+        commit is empty where nobody has taken the lease yet.
+        """
+        holder = self._holder(seen)
+        mine = holder.worker_id == self._worker_id
+        if not mine and (self.taken or holder.fence >= self._fence):
             raise Superseded(holder.worker_id)
         return holder.commit
 
+    def note_taken(self) -> None:
+        """Note that the remote has shown this worker's name."""
+        self._touch("outpost-taken")
+
+    def note_not_atomic(self) -> None:
+        """Note that the remote takes one ref after the other."""
+        self._touch("outpost-one-by-one")
+
+    def give_back(self) -> None:
+        """Note that this worker wants the lease no more: that it is gone will say nothing."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path("outpost-taken"))
+
     def renewed(self) -> str:
         """Make another commit that names this worker, unlike all before it, and return it."""
+        self._open()
         # A ref that is pushed to what it is already is not compared by the remote.
-        path = os.path.join(self._folder, "outpost-message")
+        path = self._path("outpost-message")
         with open(path, "w") as file:
             file.write(
                 f"Lease of {self.ref.removeprefix(LEASE_REFS)}\n\n"
@@ -108,12 +141,14 @@ class Lease:
             stdin_path=path,
         )
 
-    def _holder(self) -> Holder:
+    def _holder(self, seen: str | None = None) -> Holder:
         """Look whose it is; raises ``GitError`` where that cannot be told."""
         for _ in range(_TRIES):
-            tip = self._tip()
+            tip = self._tip() if seen is None else seen
+            seen = None
             if not tip:
                 return Holder("", "", -1)
+            self._open()
             if not self._has(tip):
                 fetch = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--")
                 self._run(*fetch, self._git.url, self.ref)
@@ -133,9 +168,22 @@ class Lease:
         return self._git.succeeds("cat-file", "-e", f"{commit}^{{commit}}", cwd=self._folder)
 
     def _tip(self) -> str:
-        answer = self._run("ls-remote", "--", self._git.url, self.ref)
+        answer = self._git.run("ls-remote", "--", self._git.url, self.ref, cwd="/")
         rows = (line.partition("\t") for line in answer.splitlines())
         return next((tip for tip, _, name in rows if name == self.ref), "")
+
+    def _open(self) -> None:
+        """Make the folder, unless it is there."""
+        if not os.path.isdir(self.objects):
+            init = ("init", "--quiet", "--bare", "--template=", self._folder)
+            self._git.run(*init, cwd=os.path.dirname(self._folder))
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._folder, name)
+
+    def _touch(self, name: str) -> None:
+        with open(self._path(name), "w"):
+            pass
 
     def _run(self, *arguments: str) -> str:
         return self._git.run(*arguments, cwd=self._folder)

@@ -19,11 +19,13 @@
         lock                      held (flock) while anything cares for the worker
         runner.pid                the runner's understudy and the runner
         agent.pid                 the agent's process group
+        stopping.json             why the runner ends before its agent is done
         screen.*                  of an agent at its own screen: what to start (taken at once),
                                   who shows it, that it was closed, how it ended
         checkpoint.*              of work in progress on the remote: what it holds, who makes it,
                                   the index and the message it is made with
-        lease.git                 commits that say on the remote whose task it is
+        lease.git                 commits that say on the remote whose task it is, and whether
+                                  they are there
         work.bundle               commits that could not be pushed
 """
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import signal
 import time
 
 from outpost.runner import processes
+from outpost.runner.agents import Ending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from outpost.runner.loop import Loop
+    from outpost.runner.mailbox import Mailbox
+    from outpost.runner.place import Place
+    from outpost.wire.orders import Message
+
+ON_REQUEST = "stopped on request"
+NOTE = "stopping.json"
 
 SAVE_S = 20.0  # beyond a stop's grace; the controller waits 30 s beyond it
 
@@ -27,6 +36,7 @@ class Stopping:
         self.outcome = "stopped"
         self.saving = False
         self.leader: int | None = None  # of a program that is no child of the loop
+        self._noted = False
         self._worker_id = worker_id
         self._grace_s = grace_s
         self._began = 0.0
@@ -50,6 +60,18 @@ class Stopping:
         """Let the saving take no longer than this, counted from now."""
         self._give_up_at = time.monotonic() + seconds
 
+    def ask_as_told(self, message: Message) -> None:
+        """Ask as a message of the mailbox does."""
+        self.ask(message.get("reason") or ON_REQUEST, message.get("grace_s"))
+
+    def note(self, place: Place) -> None:
+        """Leave word of why the worker ends, for whoever has to end it in our place."""
+        if self.reason and not self._noted:
+            self._noted = True
+            with contextlib.suppress(OSError):
+                said = json.dumps({"outcome": self.outcome, "reason": self.reason})
+                place.write(NOTE, said.encode())
+
     def tick(self) -> None:
         """Send the signal that is due."""
         now = time.monotonic()
@@ -72,3 +94,18 @@ class Stopping:
         if waited_s >= self._grace_s:
             processes.signal_group(leader, signal.SIGKILL)
             processes.kill_all(self._worker_id, leader, patience_s=0.2)
+
+
+def asked_before_death(place: Place, mailbox: Mailbox) -> Ending | None:
+    """Return how a worker was to end when its runner died; ``None`` where nobody had asked it to.
+
+    The runner left word of it, or had not yet read the message.
+    """
+    with contextlib.suppress(OSError, ValueError), open(place.path(NOTE), "rb") as file:
+        said = json.load(file)
+        return Ending(said["outcome"], said["reason"])
+    while messages := mailbox.read():
+        for message in messages:
+            if not isinstance(message, str) and message["type"] == "stop":
+                return Ending("stopped", message.get("reason") or ON_REQUEST)
+    return None

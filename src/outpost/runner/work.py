@@ -8,11 +8,12 @@ import time
 
 from outpost.runner import guard, processes, screen
 from outpost.runner.agents import AgentUnavailable, Ending, load
-from outpost.runner.cache import Base, Cache
+from outpost.runner.beginning import Beginning
+from outpost.runner.cache import Cache
 from outpost.runner.checkpoints import Checkpoints
 from outpost.runner.disk import check_room
 from outpost.runner.git import Git, GitError
-from outpost.runner.lease import Lease, Superseded
+from outpost.runner.lease import NO_TRANSACTIONS, Lease, Superseded
 from outpost.runner.log import EventLog
 from outpost.runner.loop import Interrupted, Loop
 from outpost.runner.mailbox import Mailbox
@@ -21,7 +22,7 @@ from outpost.runner.place import Place
 from outpost.runner.reserve import Reserve
 from outpost.runner.settings import Settings
 from outpost.runner.spending import Spending
-from outpost.runner.stopping import Stopping
+from outpost.runner.stopping import Stopping, asked_before_death
 from outpost.runner.working import Working
 from outpost.runner.workspace import Saved, Workspace
 from outpost.wire.redact import redactor_of
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 HEARTBEAT_S = 15.0
 RESCUE_SAVE_S = 120.0
+SAVED_AFTERWARDS = "its runner was killed; the work was saved afterwards"
 RESERVE_BYTES = 1 << 20  # for committing on a full disk
 TITLE_CHARS = 200
 SIGNAL_REASONS = {
@@ -107,12 +109,18 @@ class Work:
         self.loop = Loop(lambda _number: None)
         self.stopping.loop = self.git.loop = self.loop
         self.stopping.give_up_after(RESCUE_SAVE_S)
-        self.loop.tick = self.stopping.tick
-        reason = "its runner was killed; the work was saved afterwards"
-        self.finish(Ending("failed", reason if self.log.last else "its runner never started"), None)
+        self.loop.tick = self._tick_in_rescue
+        if ending := asked_before_death(self.place, self.mailbox):
+            self.finish(ending, None)
+        else:
+            reason = SAVED_AFTERWARDS if self.log.last else "its runner never started"
+            self.finish(Ending("failed", reason), None, rescued=True)
 
-    def finish(self, ending: Ending, exit_code: int | None) -> None:
-        """End what still runs, save the work, write the result; the lock is the caller's."""
+    def finish(self, ending: Ending, exit_code: int | None, *, rescued: bool = False) -> None:
+        """End what still runs, save the work, write the result; the lock is the caller's.
+
+        ``rescued``: the runner has not come to its own end, and nobody had asked it to.
+        """
         self.stopping.saving = True
         self.loop.interrupted = False
         if self.working:
@@ -128,7 +136,7 @@ class Work:
             self.log.write("status", state="pushing")
             saved = self._save(ending)
             self._withdraw_checkpoint(saved)
-        self._report(ending, saved, exit_code)
+        self._report(ending, saved, exit_code, rescued=rescued)
         if saved.disposable and (ending.outcome == "done" or not self.order["keep_workspace"]):
             self.workspace.remove()
         release(self.place.path("pane"))
@@ -177,49 +185,19 @@ class Work:
     def _prepare(self) -> None:
         check_room(self.place.root, self.order["limits"].get("min_free_mib", 0))
         self.log.write("status", state="preparing", reason="fetching the repository")
-        base = self._fetch_base()
-        if self.lease:
+        beginning = Beginning(self.place, self.order, self.cache, self.workspace, self.loop)
+        base = beginning.fetch_base()
+        if self.lease and not self.lease.lazy:
             self.lease.take()
             if not self.lease.atomic:
-                self._note("the remote has no atomic pushes: a successor may come in between them")
-        checkpoint = self._fetch_checkpoint()
-        if self.order.get("resume"):
-            self.workspace.go_on(base, checkpoint)
-        else:
-            self.workspace.create(base, checkpoint)
+                self._note(NO_TRANSACTIONS)
+        beginning.make(base)
         for warning in self.workspace.warnings:
             self._note(warning)
         self._base = base.commit
-        self.checkpoints.begin(checkpoint)
-        if self.order.get("resume") or checkpoint:
+        self.checkpoints.begin(beginning.start, beginning.left_in(self.checkpoints.ref))
+        if beginning.follows:
             self._put_settings_on()
-
-    def _fetch_base(self) -> Base:
-        """Fetch the base; empty where it is not there, but the branch to go on with is.
-
-        So it is where the branch is the first of its repository, or the base was merged away.
-        """
-        try:
-            return self.cache.fetch(self.order["base"], self.order.get("asked_at", time.time()))
-        except GitError:
-            if not self.order.get("resume") or not self.cache.fetch_branch(self.order["branch"]):
-                raise
-            return Base("", "")
-
-    def _fetch_checkpoint(self) -> str:
-        """Fetch the checkpoint to begin from and return its commit, empty without one.
-
-        Raises ``GitError`` where the remote has another one by now, or none: then somebody else
-        has gone on with the task, and from where is not for a worker to decide.
-        """
-        wanted = self.order.get("from_ref")
-        if not wanted:
-            return ""
-        found = self.cache.fetch_ref(wanted["ref"])
-        if found != wanted["commit"]:
-            there = f"holds {found[:12]} by now" if found else "is not there any more"
-            raise GitError(f"cannot begin at {wanted['commit'][:12]}: {wanted['ref']} {there}", 1)
-        return found
 
     def _put_settings_on(self) -> None:
         """Let the base's agent settings hold, before a run that follows on somebody's work."""
@@ -248,6 +226,15 @@ class Work:
             if self.working:
                 self.working.tick()
         self.stopping.tick()
+        self.stopping.note(self.place)
+        self._beat(now)
+
+    def _tick_in_rescue(self) -> None:
+        self.stopping.tick()
+        self._beat(time.monotonic())
+
+    def _beat(self, now: float) -> None:
+        """Say that somebody is there, where nothing else was said for a while."""
         if self.log.seq != self._seq_heard:
             self._seq_heard = self.log.seq
             self._heard_at = now
@@ -265,8 +252,7 @@ class Work:
             if isinstance(message, str):
                 self._note(message)
             elif message["type"] == "stop":
-                grace_s = message.get("grace_s")
-                self.stopping.ask(message.get("reason") or "stopped on request", grace_s)
+                self.stopping.ask_as_told(message)
             elif self.working:
                 self.working.receive(message)
             else:
@@ -318,7 +304,9 @@ class Work:
     def _bundle_path(self) -> str:
         return self.place.path("work.bundle")
 
-    def _report(self, ending: Ending, saved: Saved, exit_code: int | None) -> None:
+    def _report(
+        self, ending: Ending, saved: Saved, exit_code: int | None, *, rescued: bool
+    ) -> None:
         outcome, reason = ending.outcome, ending.reason
         if saved.problem:
             outcome = "failed" if outcome == "done" else outcome
@@ -342,6 +330,7 @@ class Work:
             summary=ending.summary,
             exit_code=exit_code,
             kept={"how": saved.how, "where": saved.where},
+            rescued=rescued,
         )
         self.log.sync()
 

@@ -18,6 +18,7 @@ from outpost.runner.loop import Interrupted
 from outpost.runner.trust import ShutIn
 
 PUSHED_REFS = "refs/outpost/pushed/"  # only here: what the remote is known to hold
+NOTHING_LEFT = "nothing of the earlier work is on the remote: begun at the base"
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's own name for it
 
 
@@ -61,6 +62,7 @@ class Workspace:
         self._trusted_git = git
         self.delivery = Delivery(git, cache.path, tree, branch)
         self._git_folder = os.path.join(tree, ".git")
+        self._unfinished = os.path.join(self._git_folder, "outpost-unfinished")
         self._base_file = base_file
 
     def create(self, base: Base, checkpoint: str = "") -> None:
@@ -71,9 +73,14 @@ class Workspace:
         """
         os.makedirs(self.tree, mode=0o700)
         try:
+            # Before git can take it for a repository: a death from here on leaves half of one.
+            os.mkdir(self._git_folder)
+            with open(self._unfinished, "w"):
+                pass
             self._create(base, checkpoint or base.commit)
             if checkpoint:
                 self._uncommit(checkpoint)
+            os.unlink(self._unfinished)
         except (GitError, OSError, Interrupted):
             # Half a workspace is none, and may be what filled the disk.
             self.remove()
@@ -116,22 +123,32 @@ class Workspace:
     def go_on(self, base: Base, checkpoint: str = "") -> None:
         """Go on with the order's branch, in the workspace that an earlier worker left if it can be.
 
-        Begins at the ``checkpoint`` if there is one, else at the tip that the remote has; where it
-        has no such branch (merged and deleted, or never pushed) at what the workspace holds, else
-        at ``base``. Raises ``GitError``.
+        Where that is gone, begins at the ``checkpoint`` if there is one, else at the tip that the
+        remote has, else at ``base``. A workspace that knows no branch of that name gets one where
+        its work is, uncommitted changes and all. Raises ``GitError``.
         """
         tip = self._cache.fetch_branch(self.branch)
-        if not os.path.isdir(self._git_folder):
+        if not self.is_there:
             self._set_aside()
             if not tip and not checkpoint:
-                self.warnings.append(f"the remote has no branch {self.branch}: begun at the base")
+                self.warnings.append(NOTHING_LEFT)
             self.create(Base(tip, self.branch) if tip else base, checkpoint)
             return
         self._remove_locks()
         if tip:
             self._write_ref(f"refs/remotes/origin/{self.branch}", tip)
             self._catch_up(tip)
+        self._have_branch()
         self._note_base(self._known(tip or base.commit))
+
+    def _have_branch(self) -> None:
+        """Check the order's branch out where there was none yet, without a change to any file."""
+        ref = f"refs/heads/{self.branch}"
+        if self.git.succeeds("show-ref", "--verify", "--quiet", ref, cwd=self.tree):
+            return
+        if head := snapshot.head_of(self.git, self.tree):
+            self.git.run("update-ref", ref, head, cwd=self.tree)
+        self.git.run("symbolic-ref", "HEAD", ref, cwd=self.tree)
 
     def _catch_up(self, tip: str) -> None:
         """Take over what others pushed to the branch meanwhile, if nothing stands in the way."""
@@ -154,7 +171,9 @@ class Workspace:
 
     def _set_aside(self) -> None:
         """Make room for the workspace, without deleting what may lie there without its .git."""
-        if os.path.isdir(self.tree) and os.listdir(self.tree):
+        if os.path.exists(self._unfinished):
+            self.remove()  # no agent has been there
+        elif os.path.isdir(self.tree) and os.listdir(self.tree):
             aside = f"{self.tree}.{os.path.basename(os.path.dirname(self._base_file))}"
             os.rename(self.tree, aside)
             self.warnings.append(f"the earlier workspace had lost its .git folder: see {aside}")
@@ -172,6 +191,11 @@ class Workspace:
         with open(self._base_file + ".new", "w") as file:
             file.write(commit)
         os.replace(self._base_file + ".new", self._base_file)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a workspace, this worker's or an earlier one's, and all of it."""
+        return os.path.isdir(self._git_folder) and not os.path.exists(self._unfinished)
 
     @property
     def exists(self) -> bool:

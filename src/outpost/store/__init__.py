@@ -17,7 +17,7 @@ __all__ = ["name_of", "open_store", "path_of"]
 
 
 def open_store(
-    url_or_path: str | Path, *, clock: Clock | None = None, create: bool = True
+    url_or_path: str | Path, *, clock: Clock | None = None, create: bool = True, by: str = ""
 ) -> Store:
     """Return the store kept in a file (a path, or ``sqlite:///`` and a path) or by a server.
 
@@ -29,11 +29,13 @@ def open_store(
     Without ``create`` what is absent is left absent: reads then see an empty store until somebody
     makes one, writes and ``federation_id`` raise ``StoreError``.
 
+    ``by`` is who does what is done through this store, as its transitions tell.
+
     Every method raises ``StoreError`` where the store cannot be used. A cancelled call has either
     done all of its transaction or none; which, the next read tells.
     """
     clock = clock or SystemClock()
-    return SqlStore(_database(url_or_path, clock=clock, create=create), clock=clock)
+    return SqlStore(_database(url_or_path, clock=clock, create=create, by=by), clock=clock)
 
 
 def path_of(url_or_path: str | Path) -> Path | None:
@@ -42,12 +44,12 @@ def path_of(url_or_path: str | Path) -> Path | None:
     return None if isinstance(place, Server) else place
 
 
-def _database(url_or_path: str | Path, *, clock: Clock, create: bool) -> Database:
+def _database(url_or_path: str | Path, *, clock: Clock, create: bool, by: str) -> Database:
     place = place_of(url_or_path)
     if not isinstance(place, Server):
         from outpost.store.sqlite import SqliteDatabase  # noqa: PLC0415 - one of the two is needed
 
-        return SqliteDatabase(place, clock=clock, create=create)
+        return SqliteDatabase(place, clock=clock, create=create, by=by)
     with needing_driver(place):
         from outpost.store.postgres import PostgresDatabase  # noqa: PLC0415 - loads the driver
-    return PostgresDatabase(place, clock=clock, create=create)
+    return PostgresDatabase(place, clock=clock, create=create, by=by)

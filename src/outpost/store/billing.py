@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, bindparam, delete, insert, text, update
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, text, update
 
 from outpost.model import Attempt, Charge, State
 from outpost.store.ledger import postings
-from outpost.store.rows import charge_values, stored
+from outpost.store.rows import Values, charge_from, charge_values, stored
 from outpost.store.schema import charges
 
 _UPDATE = update(charges).where(charges.c.attempt_id == bindparam("of"))
+_LEARNT = ("tokens_microusd", "tokens_known", "ended_at")
 _ADD = text("""
     INSERT INTO spent (span, bucket, outpost, microusd)
     VALUES (:span, :bucket, :outpost, :microusd)
@@ -31,9 +35,7 @@ def change(connection: Connection, old: Charge, new: Charge) -> None:
     """Store what has become of a charge, and in the sums what its end, or another end, makes."""
     if new == old:
         return
-    changes = {"tokens_microusd": new.tokens_microusd, "tokens_known": stored(new.tokens_known)}
-    ended_at = stored(new.ended_at)
-    connection.execute(_UPDATE, {"of": old.attempt_id, "ended_at": ended_at, **changes})
+    connection.execute(_UPDATE, {"of": old.attempt_id, **_learnt(new)})
     before, after = postings(old), postings(new)
     for key in before.keys() | after.keys():
         more = after.get(key, 0) - before.get(key, 0)
@@ -41,6 +43,18 @@ def change(connection: Connection, old: Charge, new: Charge) -> None:
             span, bucket = key
             posting = {"span": span, "bucket": stored(bucket), "outpost": old.outpost}
             connection.execute(_ADD, {**posting, "microusd": more})
+
+
+def note_tokens(connection: Connection, attempts: Sequence[Attempt], now: datetime) -> None:
+    """Store what their tokens so far cost attempts that go on; of all of them at once."""
+    by_id = {attempt.id: attempt for attempt in attempts}
+    query = select(charges).where(charges.c.attempt_id.in_(by_id))
+    changes = []
+    for row in connection.execute(query).mappings():
+        told = charge_from(row).told_by(by_id[row["attempt_id"]], now)
+        changes.append({"of": told.attempt_id, **_learnt(told)})
+    if changes:
+        connection.execute(_UPDATE, changes)
 
 
 def untold(charge: Charge, attempt: Attempt, *, interactive: bool) -> bool:
@@ -57,3 +71,7 @@ def untold(charge: Charge, attempt: Attempt, *, interactive: bool) -> bool:
     worked = attempt.exit_code is not None or attempt.session_id is not None
     by_itself = attempt.state is State.FAILED and attempt.exit_code is not None
     return worked and not by_itself
+
+
+def _learnt(charge: Charge) -> Values:
+    return {name: stored(getattr(charge, name)) for name in _LEARNT}

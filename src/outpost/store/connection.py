@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision. Compared at every start, so that Alembic is loaded only to change tables."""
 
 BUSY_TIMEOUT_S = 30.0

@@ -9,10 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from outpost.errors import StoreError
+from outpost.ports import Clock
 from outpost.store.reads import Reader
 from outpost.store.rows import Row
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from outpost.store.writes import Writer
 
 Result = TypeVar("Result")
@@ -25,9 +28,14 @@ class Database(ABC):
     cancelling the call cannot leave one open, and what is read next knows how it ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Clock, by: str) -> None:
+        self._clock = clock
+        self._by = by
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outpost-store")
         self._closed = False
+        self._waits = set[asyncio.Timeout]()
+        self._watching = asyncio.Lock()
+        self._changes = 0
 
     async def read(self, work: Callable[[Reader], Result]) -> Result:
         """Run queries on one consistent view; raises ``StoreError``.
@@ -43,10 +51,37 @@ class Database(ABC):
         """
         return await self._in_thread(lambda: self._write(work))
 
+    async def wait_for_change(self, timeout_s: float) -> bool:
+        """Wait until another process has written; ``False`` once time is over, or it is closed.
+
+        All who wait at that moment are told. Raises ``StoreError``.
+        """
+        if self._closed:
+            return False
+        seen = self._changes
+        try:
+            async with asyncio.timeout(timeout_s) as limit:
+                self._waits.add(limit)
+                async with self._watching:  # one watches for all; if it leaves, the next does
+                    if self._changes == seen:
+                        await self._changed()
+                        self._changes += 1
+        except TimeoutError:
+            return False
+        finally:
+            self._waits.discard(limit)
+        return True
+
     async def close(self) -> None:
-        """Close file or connection once what runs has ended. Idempotent."""
-        if not self._closed:
-            self._closed = True
+        """Close files and connections once what runs has ended; nobody waits on. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        now = asyncio.get_running_loop().time()
+        for limit in self._waits:
+            if not limit.expired():
+                limit.reschedule(now)
+        async with self._watching:
             closed = self._thread.submit(self._close)
             self._thread.shutdown(wait=False)
             await asyncio.wrap_future(closed)
@@ -62,10 +97,20 @@ class Database(ABC):
     def _write(self, work: Callable[[Writer], Result]) -> Result: ...
 
     @abstractmethod
+    async def _changed(self) -> None:
+        """Wait until another process has written since this last returned, or was first called."""
+
+    @abstractmethod
     def _close(self) -> None: ...
 
     async def _in_thread(self, call: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    def _writer(self, connection: Connection) -> Writer:
+        """Return what writes in a transaction that has begun: its time is from now on."""
+        from outpost.store.writes import Writer  # noqa: PLC0415 - loads SQLAlchemy
+
+        return Writer(connection, now=self._clock.now(), by=self._by)
 
 
 def nothing(query: str, values: dict[str, object]) -> Sequence[Row]:

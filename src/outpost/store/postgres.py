@@ -15,6 +15,7 @@ from outpost.ports import Clock
 from outpost.store.connection import HEAD
 from outpost.store.database import Database, Result, nothing
 from outpost.store.place import Server
+from outpost.store.postgres_calls import CALL, Listener
 from outpost.store.postgres_faults import doubt, fault
 from outpost.store.postgres_session import CommitLost, Session, connect
 from outpost.store.reads import Reader
@@ -30,15 +31,17 @@ _CLASHES = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected
 class PostgresDatabase(Database):
     """One database of a server and one connection to it, made by the first transaction.
 
+    Whoever waits for changes has another.
+
     A transaction that clashed with another, or lost its connection before it was committed, is
     run again, on a new connection where needed.
     """
 
-    def __init__(self, server: Server, *, clock: Clock, create: bool) -> None:
-        super().__init__()
+    def __init__(self, server: Server, *, clock: Clock, by: str, create: bool) -> None:
+        super().__init__(clock=clock, by=by)
         self._server = server
-        self._clock = clock
         self._create = create
+        self._listener = Listener(server)
         self._session: Session | None = None
         self._current = False
 
@@ -58,9 +61,22 @@ class PostgresDatabase(Database):
         def run(session: Session) -> Result:
             if not self._current:
                 raise self.absent()
-            return session.write(work)
+            with session.transaction() as transacting:
+                writer = self._writer(transacting)
+                result = work(writer)
+                if writer.of_consequence:
+                    transacting.exec_driver_sql(CALL, (self._listener.name,))
+                return result
 
         return self._tried(run)
+
+    async def close(self) -> None:
+        """Close both connections. Idempotent."""
+        await super().close()
+        await self._listener.close()
+
+    async def _changed(self) -> None:
+        await self._listener.called()
 
     def _close(self) -> None:
         if self._session is not None:

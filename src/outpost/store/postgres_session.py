@@ -23,8 +23,6 @@ from outpost.store.rows import Row, stored
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
-    from outpost.store.writes import Writer
-
 Result = TypeVar("Result")
 
 # What a URL does not say. A server that is gone without a word is noticed within a minute.
@@ -71,16 +69,12 @@ class Session:
         finally:
             self._connection.rollback()
 
-    def write(self, work: Callable[[Writer], Result]) -> Result:
-        """Run changes alone among all writers of all machines. Raises also ``CommitLost``."""
-        from outpost.store.writes import Writer  # noqa: PLC0415 - loads SQLAlchemy
-
-        with self.transaction() as transacting:
-            return work(Writer(transacting))
-
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Begin alone among all writers; commit, or roll back what raises."""
+        """Begin alone among all writers of all machines; commit, or roll back what raises.
+
+        Raises also ``CommitLost``.
+        """
         from sqlalchemy.exc import DBAPIError  # noqa: PLC0415 - takes a while to load
 
         if self._engine is None:
@@ -120,18 +114,12 @@ class Session:
 
 def connect(server: Server) -> Session:
     """Connect to a server; raises ``psycopg.Error``, or ``StoreError`` for what cannot be used."""
-    try:
-        given = conninfo_to_dict(server.url)
-    except psycopg.ProgrammingError:
-        raise malformed() from None  # what libpq says quotes the URL
-    defaults = {name: value for name, value in _DEFAULTS.items() if name not in given}
     connection = psycopg.connect(
         server.url,
         autocommit=True,
         # Plans of one connection would outlive a change of the tables by another.
         prepare_threshold=None,
-        client_encoding="utf8",
-        **defaults,
+        **settings(server),
     )
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
@@ -143,6 +131,16 @@ def connect(server: Server) -> Session:
     connection.adapters.register_dumper(str, _TextDumper)
     connection.adapters.register_loader("numeric", IntLoader)  # what sum() of whole numbers is
     return Session(connection)
+
+
+def settings(server: Server) -> dict[str, Any]:
+    """Return what to connect with beside the URL; raises ``StoreError`` if that cannot be read."""
+    try:
+        given = conninfo_to_dict(server.url)
+    except psycopg.ProgrammingError:
+        raise malformed() from None  # what libpq says quotes the URL
+    defaults = {name: value for name, value in _DEFAULTS.items() if name not in given}
+    return {"client_encoding": "utf8", **defaults}
 
 
 class _TextDumper(StrDumper):

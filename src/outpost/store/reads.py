@@ -18,8 +18,10 @@ from outpost.model import (
     Charge,
     Decision,
     Duty,
+    Lease,
     State,
     Task,
+    Transition,
     Used,
 )
 from outpost.store import ledger
@@ -30,7 +32,9 @@ from outpost.store.rows import (
     charge_from,
     decision_from,
     duty_from,
+    lease_from,
     task_from,
+    transition_from,
 )
 
 _ID_PREFIX = "w-"
@@ -75,6 +79,12 @@ _BREAKERS = "SELECT * FROM breakers ORDER BY outpost, scope"
 
 _PENDING_DUTIES = "SELECT * FROM duties WHERE state = 'pending' ORDER BY due_at, id"
 _DUTIES_OF = "SELECT * FROM duties WHERE task_id = :id ORDER BY id"
+
+_TRANSITIONS = "SELECT * FROM transitions WHERE id > :after"
+_OF_TASK = " AND task_id = :task_id"
+_BY_ID = " ORDER BY id"
+_NEWEST = " ORDER BY id DESC"
+_LEASES = "SELECT * FROM leases WHERE until > :now ORDER BY name"
 
 
 class Reader:
@@ -192,3 +202,21 @@ class Reader:
     def duties_of(self, task_id: str) -> list[Duty]:
         """Return every duty of a task, in the order in which they came up."""
         return [duty_from(row) for row in self._ask(_DUTIES_OF, {"id": task_id})]
+
+    def transitions(
+        self, *, after: int, limit: int | None, task_id: str | None
+    ) -> list[Transition]:
+        """Return what happened after a transition; the first ``limit``, or the last after none."""
+        query, values = _TRANSITIONS, dict[str, object](after=after)
+        if task_id is not None:
+            query, values = query + _OF_TASK, {**values, "task_id": task_id}
+        newest = limit is not None and after == 0
+        query += _NEWEST if newest else _BY_ID
+        if limit is not None:
+            query, values = query + " LIMIT :limit", {**values, "limit": limit}
+        rows = self._ask(query, values)
+        return [transition_from(row) for row in (reversed(rows) if newest else rows)]
+
+    def leases(self, now: datetime) -> list[Lease]:
+        """Return the leases that have not run out, by name."""
+        return [lease_from(row) for row in self._ask(_LEASES, {"now": now})]

@@ -22,11 +22,13 @@ from outpost.model import (
     DutyState,
     Estimate,
     Handle,
+    Lease,
     Priority,
     Refusal,
     Refused,
     State,
     Task,
+    Transition,
     Trouble,
     Usage,
 )
@@ -34,17 +36,21 @@ from outpost.model import (
 Values = dict[str, Any]
 """Column names and what goes into them."""
 
+USAGE = tuple(item.name for item in fields(Usage))
+"""The columns of an attempt that hold its ``Usage``."""
+
 _NESTED = {"agent", "handle", "usage"}
 _TASK = tuple(item.name for item in fields(Task) if item.name not in _NESTED)
 _ATTEMPT = tuple(item.name for item in fields(Attempt) if item.name not in _NESTED)
-_USAGE = tuple(item.name for item in fields(Usage))
+_HANDLE = tuple(item.name for item in fields(Handle))
 _DUTY = tuple(item.name for item in fields(Duty))
 _CHARGE = tuple(item.name for item in fields(Charge))
 _BREAKER = tuple(item.name for item in fields(Breaker))
 _INSTANTS = ("started_at", "ended_at", "seen_at", "active_at")
-_GIVEN_AT_CLAIM = frozenset(
-    {"id", "task_id", "issue_id", "number", "fence", "outpost", "kind", "created_at"}
-)
+_TRANSITION = tuple(item.name for item in fields(Transition))
+_LEASE = tuple(item.name for item in fields(Lease))
+_GIVEN_AT_CLAIM = {"id", "task_id", "issue_id", "number", "fence", "outpost", "kind", "created_at"}
+_OBSERVED = tuple(name for name in _ATTEMPT if name not in _GIVEN_AT_CLAIM | {"stop_asked"})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -65,20 +71,28 @@ def stored(value: object) -> object:
     Instants become whole microseconds, truth values 1 and 0, tuples and mappings JSON. Half
     surrogate pairs, which agents do print and no database takes, become question marks.
     """
+    # What there is most of comes first: this is most of the work of storing what was learnt.
     match value:
-        case bool():
-            return int(value)
+        case None:
+            return None
         case Enum():
             return value.value
         case str():
             return value if value.isascii() else value.encode("utf-8", "replace").decode()
+        case bool():
+            return int(value)
+        case int():
+            return value
         case datetime():
             return (value - _EPOCH) // _MICROSECOND
         case tuple() | list():
-            return json.dumps(value, default=stored)
+            return _json(value)
         case Mapping():
-            return json.dumps(dict(value), default=stored)
+            return _json(dict(value))
     return value
+
+
+_json = json.JSONEncoder(default=stored).encode
 
 
 def task_values(task: Task) -> Values:
@@ -106,14 +120,21 @@ def task_from(row: Row) -> Task:
 def attempt_values(attempt: Attempt) -> Values:
     """Return the columns of an attempt."""
     values = {name: stored(getattr(attempt, name)) for name in _ATTEMPT}
-    values |= {name: getattr(attempt.usage, name) for name in _USAGE}
-    return values | {"handle": attempt.handle and stored(asdict(attempt.handle))}
+    values |= {name: getattr(attempt.usage, name) for name in USAGE}
+    return values | {"handle": _handle_value(attempt)}
 
 
 def observed_values(attempt: Attempt) -> Values:
-    """Return the columns that may change after the claim; a handle once known stays known."""
-    kept = _GIVEN_AT_CLAIM if attempt.handle else _GIVEN_AT_CLAIM | {"handle"}
-    return {name: value for name, value in attempt_values(attempt).items() if name not in kept}
+    """Return the columns that may change after the claim; the handle as ``new_handle``."""
+    values = {name: stored(getattr(attempt, name)) for name in _OBSERVED}
+    values |= {name: getattr(attempt.usage, name) for name in USAGE}
+    return values | {"new_handle": _handle_value(attempt)}
+
+
+def _handle_value(attempt: Attempt) -> object:
+    handle = attempt.handle
+    # By hand: ``asdict`` would copy all of it first.
+    return handle and _json({name: getattr(handle, name) for name in _HANDLE})
 
 
 def attempt_from(row: Row) -> Attempt:
@@ -121,9 +142,11 @@ def attempt_from(row: Row) -> Attempt:
     values = {name: row[name] for name in _ATTEMPT}
     values |= {name: _instant_if(row[name]) for name in _INSTANTS}
     values["created_at"] = instant(row["created_at"])
-    values["usage"] = Usage(**{name: row[name] for name in _USAGE})
+    values["usage"] = Usage(**{name: row[name] for name in USAGE})
     values["handle"] = row["handle"] and Handle(**json.loads(row["handle"]))
     values["state"] = State(row["state"])
+    values["told"] = State(row["told"])
+    values["died"] = bool(row["died"])
     return Attempt(**values)
 
 
@@ -207,6 +230,26 @@ def breaker_from(row: Row) -> Breaker:
     values["probe_until"] = _instant_if(row["probe_until"])
     values["trouble"] = Trouble(row["trouble"])
     return Breaker(**values)
+
+
+def transition_from(row: Row) -> Transition:
+    """Return the transition in a row."""
+    values = {name: row[name] for name in _TRANSITION}
+    values["at"] = instant(row["at"])
+    values["before"] = row["before"] and State(row["before"])
+    values["after"] = State(row["after"])
+    return Transition(**values)
+
+
+def lease_values(lease: Lease) -> Values:
+    """Return the columns of a lease."""
+    return {name: stored(getattr(lease, name)) for name in _LEASE}
+
+
+def lease_from(row: Row) -> Lease:
+    """Return the lease in a row."""
+    values = {name: row[name] for name in _LEASE}
+    return Lease(**{**values, "until": instant(row["until"])})
 
 
 def _candidates(items: Sequence[Any], rule: str) -> list[Candidate]:

@@ -111,6 +111,11 @@ attempts = Table(
     Column("session_id", Words),
     Column("kept_how", Words, nullable=False),
     Column("kept_where", Words, nullable=False),
+    Column("told", Words, nullable=False, server_default="starting"),
+    Column("died", Integer, nullable=False, server_default="0"),
+    # Written by whoever asks, never by whoever stores what was learnt.
+    Column("stop_asked", Words, nullable=False, server_default=""),
+    Column("checkpoint", Words, nullable=False, server_default=""),
     # Led by the state: what is active is found without touching what has ended.
     Index("attempts_by_state", "state", "outpost"),
     Index("attempts_by_task", "task_id", "number", unique=True),
@@ -201,4 +206,33 @@ breakers = Table(
     Column("reason", Words, nullable=False),
     Column("probe", Words, nullable=False),
     Column("probe_until", Instant),
+)
+
+# Outlives the tasks and attempts it tells of, until it is trimmed: so it refers to none of them.
+transitions = Table(
+    "transitions",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("task_id", Words, nullable=False),
+    Column("attempt_id", Words, nullable=False),
+    Column("outpost", Words, nullable=False),
+    Column("before", Words),
+    Column("after", Words, nullable=False),
+    Column("by", Words, nullable=False),
+    Column("reason", Words, nullable=False),
+    Index("transitions_by_task", "task_id", "id"),
+    Index("transitions_by_time", "at"),
+    # Who has read up to an id asks for what follows it: one that was trimmed never comes again.
+    sqlite_autoincrement=True,
+)
+
+# A lease that ended stays, so that its fence keeps rising.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Words, primary_key=True),
+    Column("holder", Words, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("until", Instant, nullable=False),
 )

@@ -12,8 +12,10 @@ from outpost.model import (
     Charge,
     Decision,
     Duty,
+    Lease,
     State,
     Task,
+    Transition,
     Used,
 )
 from outpost.ports import Clock, Store
@@ -56,25 +58,59 @@ class SqlStore(Store):
     async def release(
         self, attempt: Attempt, reason: str, *, due_at: datetime | None = None, failed: bool = True
     ) -> bool:
-        now = self._clock.now()
         return await self._database.write(
-            lambda writer: writer.release(attempt, reason, now, due_at=due_at, failed=failed)
+            lambda writer: writer.release(attempt, reason, due_at=due_at, failed=failed)
         )
 
     async def hold(self, task_id: str, decision: Decision) -> None:
         await self._database.write(lambda writer: writer.hold(task_id, decision))
 
-    async def apply(self, attempt: Attempt) -> bool:
+    async def apply(self, attempt: Attempt, *, again_at: datetime | None = None) -> bool:
+        return await self._database.write(lambda writer: writer.apply(attempt, again_at))
+
+    async def apply_all(self, attempts: Sequence[Attempt]) -> list[bool]:
+        if not attempts:
+            return []
+        return await self._database.write(lambda writer: writer.apply_all(attempts))
+
+    async def ask_to_stop(self, attempt_id: str, reason: str) -> bool:
+        return await self._database.write(lambda writer: writer.ask_to_stop(attempt_id, reason))
+
+    async def take_leases(
+        self, names: Sequence[str], holder: str, *, ttl_s: float
+    ) -> dict[str, Lease]:
+        ttl = timedelta(seconds=ttl_s)
+        return await self._database.write(lambda writer: writer.take_leases(names, holder, ttl))
+
+    async def drop_leases(self, holder: str) -> None:
+        await self._database.write(lambda writer: writer.drop_leases(holder))
+
+    async def leases(self) -> list[Lease]:
         now = self._clock.now()
-        return await self._database.write(lambda writer: writer.apply(attempt, now))
+        return await self._database.read(lambda reader: reader.leases(now))
+
+    async def transitions(
+        self, *, after: int = 0, limit: int | None = None, task_id: str | None = None
+    ) -> list[Transition]:
+        return await self._database.read(
+            lambda reader: reader.transitions(after=after, limit=limit, task_id=task_id)
+        )
+
+    async def trim_transitions(self, before: datetime) -> int:
+        return await self._database.write(lambda writer: writer.trim_transitions(before))
+
+    async def wait_for_change(self, timeout_s: float) -> bool:
+        return await self._database.wait_for_change(timeout_s)
 
     async def cancel(self, task_id: str, reason: str) -> bool:
-        now = self._clock.now()
-        return await self._database.write(lambda writer: writer.cancel(task_id, reason, now))
+        return await self._database.write(
+            lambda writer: writer.end_queued(task_id, State.STOPPED, reason)
+        )
 
     async def give_up(self, task_id: str, reason: str) -> bool:
-        now = self._clock.now()
-        return await self._database.write(lambda writer: writer.give_up(task_id, reason, now))
+        return await self._database.write(
+            lambda writer: writer.end_queued(task_id, State.FAILED, reason)
+        )
 
     async def forget(self, attempt_id: str) -> None:
         await self._database.write(lambda writer: writer.forget(attempt_id))
@@ -86,8 +122,8 @@ class SqlStore(Store):
         return await self._database.read(lambda reader: reader.duties_of(task_id))
 
     async def take_duty(self, duty: Duty, *, lease_s: float) -> Duty | None:
-        until = self._clock.now() + timedelta(seconds=lease_s)
-        return await self._database.write(lambda writer: writer.take_duty(duty, until))
+        lease = timedelta(seconds=lease_s)
+        return await self._database.write(lambda writer: writer.take_duty(duty, lease))
 
     async def settle_duty(self, duty: Duty) -> bool:
         return await self._database.write(lambda writer: writer.settle_duty(duty))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -21,17 +22,20 @@ if TYPE_CHECKING:
 
     from outpost.store.writes import Writer
 
+POLL_S = 0.05
+"""How often the file is looked at while a change by others is waited for; it takes microseconds."""
+
 
 class SqliteDatabase(Database):
     """One file and the one connection to it, opened by the first transaction."""
 
-    def __init__(self, path: Path, *, clock: Clock, create: bool) -> None:
-        super().__init__()
+    def __init__(self, path: Path, *, clock: Clock, by: str, create: bool) -> None:
+        super().__init__(clock=clock, by=by)
         self._path = path
-        self._clock = clock
         self._create = create
         self._connection: sqlite3.Connection | None = None
         self._engine: Engine | None = None
+        self._seen: int | None = None
 
     def absent(self) -> StoreError:
         return StoreError(
@@ -54,7 +58,7 @@ class SqliteDatabase(Database):
 
     def _write(self, work: Callable[[Writer], Result]) -> Result:
         # Late: SQLAlchemy takes a while to load, and what only reads does without it.
-        from outpost.store.writes import Writer, make_engine, transaction  # noqa: PLC0415
+        from outpost.store.writes import make_engine, transaction  # noqa: PLC0415
 
         with self._explained():
             connection = self._open()
@@ -63,7 +67,20 @@ class SqliteDatabase(Database):
             if self._engine is None:
                 self._engine = make_engine(connection)
             with transaction(self._engine) as transacting:
-                return work(Writer(transacting))
+                return work(self._writer(transacting))
+
+    async def _changed(self) -> None:
+        if self._seen is None:
+            self._seen = await self._in_thread(self._version)
+        while (version := await self._in_thread(self._version)) == self._seen:  # noqa: ASYNC110 - a file tells nobody
+            await asyncio.sleep(POLL_S)
+        self._seen = version
+
+    def _version(self) -> int:
+        """Return a number that changes once another connection has committed; 0: no store yet."""
+        with self._explained():
+            connection = self._open()
+            return connection.execute("PRAGMA data_version").fetchone()[0] if connection else 0
 
     def _close(self) -> None:
         if self._connection is not None:

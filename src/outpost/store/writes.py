@@ -9,21 +9,18 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import (
     Connection,
     Engine,
-    RowMapping,
     StaticPool,
-    bindparam,
     create_engine,
     delete,
     event,
     exists,
     func,
     insert,
-    or_,
     select,
     text,
     update,
@@ -39,29 +36,23 @@ from outpost.model import (
     Charge,
     Decision,
     Duty,
-    DutyKind,
     DutyState,
+    Lease,
     State,
     Task,
     may_become,
 )
-from outpost.store import billing
+from outpost.store import billing, duties, leasing, schema
+from outpost.store.learning import Learner
+from outpost.store.moves import Moves
 from outpost.store.reads import Reader
 from outpost.store.rows import (
     Row,
-    Values,
-    attempt_values,
     breaker_values,
     decision_values,
-    duties_values,
-    observed_values,
     stored,
-    task_values,
 )
-from outpost.store.schema import attempts, breakers, decisions, duties, tasks
-
-_UPDATE_TASK = update(tasks).where(tasks.c.id == bindparam("task_id"))
-_UPDATE_ATTEMPT = update(attempts).where(attempts.c.id == bindparam("attempt_id"))
+from outpost.store.schema import attempts, breakers, decisions, tasks, transitions
 
 
 def make_engine(connection: sqlite3.Connection) -> Engine:
@@ -92,16 +83,24 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
 
 class Writer:
-    """The changes of one transaction."""
+    """The changes of one transaction, made at one instant by one process."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, now: datetime, by: str) -> None:
         self._connection = connection
+        self._now = now
         self._reader = Reader(self._ask)
+        self._moves = Moves(connection, now=now, by=by)
+        self._learner = Learner(connection, self._reader, self._moves, now=now)
+        self._freed = False
+
+    @property
+    def of_consequence(self) -> bool:
+        """Whether others would act on what has been changed so far, and should look at once."""
+        return self._moves.logged or self._freed
 
     def add_task(self, task: Task) -> None:
         """Insert a task in ``queued``."""
-        values = task_values(replace(task, state=State.QUEUED))
-        self._connection.execute(insert(tasks), {**values, "attempts_made": 0})
+        self._moves.add(replace(task, state=State.QUEUED))
 
     def claim(
         self,
@@ -118,8 +117,7 @@ class Writer:
         if task is None or task["state"] != State.QUEUED:
             return None
         if task["resumes"] and (rival := self._active_on(attempt.branch)):
-            reason = f"{rival} is at work on its branch"
-            self.cancel(attempt.task_id, reason, attempt.created_at)
+            self.end_queued(attempt.task_id, State.STOPPED, f"{rival} is at work on its branch")
             return None
         if max_workers is not None and self._active_at(attempt.outpost) >= max_workers:
             return None
@@ -127,30 +125,22 @@ class Writer:
             return None
         number = task["attempts_made"] + 1
         claimed = replace(attempt, number=number, fence=number, state=State.RESERVED)
-        self._connection.execute(insert(attempts), attempt_values(claimed))
+        self._moves.reserve(claimed, claimed.reason or _why(decision, claimed.outpost))
         self._connection.execute(insert(decisions), decision_values(decision, attempt.id))
         if charge is not None:
             billing.reserve(self._connection, charge)
-        changes = {"state": State.RESERVED, "reason": stored(claimed.reason)}
-        self._connection.execute(
-            _UPDATE_TASK, {"task_id": attempt.task_id, "attempts_made": number, **changes}
-        )
         return claimed
 
     def release(
-        self, attempt: Attempt, reason: str, now: datetime, *, due_at: datetime | None, failed: bool
+        self, attempt: Attempt, reason: str, *, due_at: datetime | None, failed: bool
     ) -> bool:
         """End a claim that started nothing, and queue its task again."""
-        known = self._guarded(attempt)
+        known = self._moves.known(attempt)
         if known is None or not may_become(State(known["state"]), State.QUEUED):
             return False
-        changes = {"state": State.FAILED, "reason": stored(reason), "ended_at": stored(now)}
-        self._connection.execute(_UPDATE_ATTEMPT, {"attempt_id": attempt.id, **changes})
+        self._moves.take_back(known, reason)
         billing.take_back(self._connection, attempt.id)
-        self._move_task(known, State.QUEUED, reason)
-        again = {"retries": tasks.c.retries + int(failed), "due_at": stored(due_at)}
-        same = update(tasks).where(tasks.c.id == known["task_id"])
-        self._connection.execute(same.values(again))
+        self._moves.queue_again(known, State.FAILED, reason, due_at=due_at, failed=failed)
         return True
 
     def hold(self, task_id: str, decision: Decision) -> None:
@@ -161,36 +151,37 @@ class Writer:
             self._connection.execute(delete(decisions).where(*earlier))
             self._connection.execute(insert(decisions), decision_values(decision, None))
 
-    def apply(self, attempt: Attempt, now: datetime) -> bool:
+    def apply(self, attempt: Attempt, again_at: datetime | None) -> bool:
         """Store what was learnt of an attempt, unless it is old news or not allowed."""
-        known = self._guarded(attempt)
-        if known is None or attempt.seq < known["seq"] or attempt.state is State.QUEUED:
+        return self._learner.apply(attempt, again_at)
+
+    def apply_all(self, attempts: Sequence[Attempt]) -> list[bool]:
+        """Do the same for each of many."""
+        return self._learner.apply_all(attempts)
+
+    def ask_to_stop(self, attempt_id: str, reason: str) -> bool:
+        """Note why an active attempt is to stop."""
+        return self._moves.ask_to_stop(attempt_id, reason)
+
+    def end_queued(self, task_id: str, end: State, reason: str) -> bool:
+        """End a task that is still queued; nobody works on its issue any more."""
+        if not self._moves.end_queued(task_id, end, reason):
             return False
-        before = State(known["state"])
-        # What ended for good stays as it is: its task may be queued again by now.
-        if before in ENDED - {State.LOST} or not may_become(before, attempt.state):
-            return False
-        changes = observed_values(attempt)
-        self._connection.execute(_UPDATE_ATTEMPT, {"attempt_id": attempt.id, **changes})
-        self._move_task(known, attempt.state, attempt.reason)
-        if (charge := self._reader.charge(attempt.id)) is not None:
-            told = charge.told_by(attempt, now)
-            interactive = self._is_interactive(known["task_id"])
-            if attempt.state in ENDED and billing.untold(charge, attempt, interactive=interactive):
-                # What nobody told of counts as all that was reserved for it.
-                told = replace(told, tokens_known=False)
-            billing.change(self._connection, charge, told)
-        if attempt.state in ENDED:
-            self._add_duties(known["task_id"], attempt, now)
+        duties.add(self._connection, task_id, None, self._now)
         return True
 
-    def cancel(self, task_id: str, reason: str, now: datetime) -> bool:
-        """Stop a task that is still queued; nobody works on its issue any more."""
-        return self._end_queued(task_id, State.STOPPED, reason, now)
+    def take_leases(self, names: Sequence[str], holder: str, ttl: timedelta) -> dict[str, Lease]:
+        """Take or renew what nobody else holds now."""
+        return leasing.take(self._connection, names, holder, self._now, ttl)
 
-    def give_up(self, task_id: str, reason: str, now: datetime) -> bool:
-        """Let a task that is still queued have failed."""
-        return self._end_queued(task_id, State.FAILED, reason, now)
+    def drop_leases(self, holder: str) -> None:
+        """Let go of everything that is held."""
+        self._freed = leasing.drop(self._connection, holder, self._now) or self._freed
+
+    def trim_transitions(self, before: datetime) -> int:
+        """Delete what happened before then."""
+        old = delete(transitions).where(transitions.c.at < stored(before))
+        return self._connection.execute(old).rowcount
 
     def change_breaker(
         self, outpost: str, scope: str, change: Callable[[Breaker, Sequence[Breaker]], Breaker]
@@ -206,16 +197,13 @@ class Writer:
                 self._connection.execute(insert(breakers), breaker_values(new))
         return new
 
-    def take_duty(self, duty: Duty, until: datetime) -> Duty | None:
-        """Begin a try of a pending duty, unless another has begun since it was read."""
-        taken = replace(duty, tries=duty.tries + 1, due_at=until, detail="")
-        changes = {"tries": taken.tries, "due_at": stored(until), "detail": ""}
-        return taken if self._change_duty(duty, changes) else None
+    def take_duty(self, duty: Duty, lease: timedelta) -> Duty | None:
+        """Begin a try of a pending duty."""
+        return duties.take(self._connection, duty, self._now + lease)
 
     def settle_duty(self, duty: Duty) -> bool:
-        """Store what came of a try, unless another has begun since."""
-        names = ("state", "due_at", "detail")
-        return self._change_duty(duty, {name: stored(getattr(duty, name)) for name in names})
+        """Store what came of a try."""
+        return duties.settle(self._connection, duty)
 
     def note_pr(self, attempt_id: str, pr_url: str) -> bool:
         """Store the pull request of an ended attempt."""
@@ -230,46 +218,19 @@ class Writer:
         if task_id is None:
             return
         self._connection.execute(delete(attempts).where(*ended))
+        owed = schema.duties.c
         self._connection.execute(
             delete(tasks).where(
                 tasks.c.id == task_id,
                 tasks.c.state.in_(ENDED),
                 ~exists().where(attempts.c.task_id == task_id),
-                ~exists().where(duties.c.task_id == task_id, duties.c.state == DutyState.PENDING),
+                ~exists().where(owed.task_id == task_id, owed.state == DutyState.PENDING),
             )
         )
 
     def _ask(self, query: str, values: dict[str, object]) -> Sequence[Row]:
         named = {name: stored(value) for name, value in values.items()}
         return self._connection.execute(text(query), named).mappings().all()
-
-    def _end_queued(self, task_id: str, state: State, reason: str, now: datetime) -> bool:
-        queued = update(tasks).where(tasks.c.id == task_id, tasks.c.state == State.QUEUED)
-        changes = {"state": state, "reason": stored(reason)}
-        if not self._connection.execute(queued, changes).rowcount:
-            return False
-        self._add_duties(task_id, None, now)
-        return True
-
-    def _add_duties(self, task_id: str, attempt: Attempt | None, now: datetime) -> None:
-        """Note what a task asks for at its end: by its newest attempt, or before any."""
-        task = self._connection.execute(select(tasks).where(tasks.c.id == task_id)).mappings().one()
-        if attempt is None:
-            asked = duties_values(task, None, State(task["state"]), now)
-            asked = [values for values in asked if values["kind"] == DutyKind.RELEASE]
-        else:
-            newest = task["attempts_made"] == attempt.number
-            asked = duties_values(task, attempt.id, attempt.state, now) if newest else []
-        if asked:
-            self._connection.execute(insert(duties), asked)
-
-    def _change_duty(self, duty: Duty, changes: Values) -> bool:
-        same = update(duties).where(
-            duties.c.id == duty.id,
-            duties.c.state == DutyState.PENDING,
-            duties.c.tries == duty.tries,
-        )
-        return self._connection.execute(same, changes).rowcount > 0
 
     def _active_at(self, outpost: str) -> int:
         active = attempts.c.state.in_(ACTIVE), attempts.c.outpost == outpost
@@ -279,27 +240,7 @@ class Writer:
         working = attempts.c.state.in_(ACTIVE), attempts.c.branch == branch
         return self._connection.scalars(select(attempts.c.id).where(*working)).first()
 
-    def _is_interactive(self, task_id: str) -> bool:
-        """Whether the agent of a task works at its own screen."""
-        query = select(tasks.c.interactive).where(tasks.c.id == task_id)
-        return bool(self._connection.scalar(query))
 
-    def _guarded(self, attempt: Attempt) -> RowMapping | None:
-        """Return what is known of an attempt, if ``attempt`` still holds its fence."""
-        columns = attempts.c.task_id, attempts.c.number, attempts.c.state, attempts.c.seq
-        query = select(*columns).where(
-            attempts.c.id == attempt.id, attempts.c.fence == attempt.fence
-        )
-        return self._connection.execute(query.with_for_update()).mappings().one_or_none()
-
-    def _move_task(self, known: RowMapping, state: State, reason: str) -> None:
-        """Let a task follow its newest attempt; what an earlier one did is history."""
-        changes = {"state": state, "reason": stored(reason)}
-        self._connection.execute(
-            update(tasks).where(
-                tasks.c.id == known["task_id"],
-                tasks.c.attempts_made == known["number"],
-                or_(tasks.c.state != state, tasks.c.reason != changes["reason"]),
-            ),
-            changes,
-        )
+def _why(decision: Decision, outpost: str) -> str:
+    """Return why the policy ranked the outpost where it did."""
+    return next((item.why for item in decision.ranked if item.outpost == outpost), "")

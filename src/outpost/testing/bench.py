@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from outpost.errors import OutpostError
 from outpost.model import Handle, Liveness
 from outpost.ports import Outpost
-from outpost.testing.contract import ContractBroken
+from outpost.runner.place import Place
+from outpost.testing.contract import ContractBroken, NotApplicable
 from outpost.wire.events import Event
 from outpost.wire.orders import ORDER_VERSION, AgentOrder, Environment, Limits, WorkOrder
 
@@ -20,6 +24,18 @@ MakeOutpost = Callable[[str], Outpost]
 _T = TypeVar("_T")
 POLL_S = 0.05
 GRACE_S = 2.0
+SETTLE_S = 2.0
+"""After so long a start that was cut off has left a trace, or leaves none."""
+
+
+def kill_runner_here(handle: Handle) -> None:
+    """Kill what looks after a worker on this machine; its agent goes on, without anybody."""
+    place = Place(handle.data.get("directory", "/nowhere"))
+    pids = place.pids("runner.pid")
+    if not pids:
+        raise NotApplicable("the bench cannot kill a runner at this place")
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,14 +45,16 @@ class BenchOptions:
     ``make`` returns a new instance of the outpost for a federation's id; all of them are the same
     place. ``repo_url`` is a repository that can be fetched from and pushed to there,
     ``environment`` the variables for agent and git. ``make_unreachable`` returns the outpost as
-    it is while its place cannot be reached. ``patience_s`` is how long any one thing may take,
-    ``log_mib`` how much the agent of a usual check of large logs prints.
+    it is while its place cannot be reached. ``kill`` makes the runner of a worker die without a
+    word, and its understudy too. ``patience_s`` is how long any one thing may take, ``log_mib``
+    how much the agent of a usual check of large logs prints.
     """
 
     make: MakeOutpost
     repo_url: str
     environment: Environment
     make_unreachable: MakeOutpost | None = None
+    kill: Callable[[Handle], None] = kill_runner_here
     patience_s: float = 60.0
     log_mib: int = 12
 
@@ -53,6 +71,7 @@ class Bench:
         self.federation_id = f"conformance{secrets.token_hex(4)}"
         self.outpost = self.restarted()
         self._stranger: Outpost | None = None
+        self._doubtful: dict[str, Outpost] = {}
 
     async def __aenter__(self) -> Bench:
         return self
@@ -103,10 +122,20 @@ class Bench:
         """Start a worker whose agent is a shell script."""
         return await self.start(self.order(script))
 
-    async def start(self, order: WorkOrder) -> Handle:
-        """Start a worker in time."""
+    async def start(
+        self,
+        order: WorkOrder,
+        *,
+        outpost: Outpost | None = None,
+        environment: Environment | None = None,
+    ) -> Handle:
+        """Start a worker in time; whatever becomes of that, ``clear`` will look for it."""
+        there = outpost or self.outpost
+        self._doubtful[order["worker_id"]] = there
         async with asyncio.timeout(self.options.patience_s):
-            return await self.outpost.spawn(order, self.options.environment)
+            handle = await there.spawn(order, environment or self.options.environment)
+        self._doubtful.pop(order["worker_id"], None)
+        return handle
 
     async def log(self, handle: Handle) -> list[Event]:
         """Return the whole log of a worker, once it has ended."""
@@ -152,15 +181,31 @@ class Bench:
             raise ContractBroken(demanded, "it did not") from None
 
     async def clear(self) -> list[str]:
-        """Destroy every worker that is shown; return what went wrong, one text each."""
+        """Destroy every worker that is there; return what went wrong, one text each."""
         failures = []
         for outpost in filter(None, (self.outpost, self._stranger)):
             try:
                 async with asyncio.timeout(self.options.patience_s):
                     failures += [it async for it in _destroyed(outpost)]
-            except (OutpostError, TimeoutError) as exc:
+            except Exception as exc:  # noqa: BLE001 - a stranger's backend may raise anything
                 failures.append(f"cannot look for what is left: {exc or type(exc).__name__}")
-        return failures
+        return failures + await self._clear_doubtful()
+
+    async def _clear_doubtful(self) -> list[str]:
+        """Destroy what a start that was cut off has left, which may be shown a moment later."""
+        deadline = time.monotonic() + SETTLE_S
+        try:
+            while self._doubtful:
+                for worker_id, outpost in list(self._doubtful.items()):
+                    if handle := await outpost.find(worker_id):
+                        await outpost.destroy(handle)
+                        self._doubtful.pop(worker_id, None)
+                if time.monotonic() > deadline:
+                    self._doubtful.clear()
+                await asyncio.sleep(POLL_S)
+        except Exception as exc:  # noqa: BLE001 - as above
+            return [f"cannot look for what may be left: {exc or type(exc).__name__}"]
+        return []
 
 
 async def _destroyed(outpost: Outpost) -> AsyncIterator[str]:
@@ -169,6 +214,18 @@ async def _destroyed(outpost: Outpost) -> AsyncIterator[str]:
             await outpost.destroy(handle)
         except OutpostError as exc:
             yield f"cannot destroy {handle.worker_id}: {exc.message}"
+
+
+async def cancelled(bench: Bench, act: Coroutine[Any, Any, object], after_s: float) -> None:
+    """Cancel an act after so long; it must end soon then, though it may have been done before."""
+    task = asyncio.create_task(act)
+    await asyncio.sleep(after_s)
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=bench.options.patience_s)
+    if not done:
+        raise ContractBroken("whatever is cancelled must end in bounded time", f"{act} did not")
+    if not task.cancelled() and (error := task.exception()):
+        raise error
 
 
 def lines(events: list[Event]) -> list[str]:

@@ -12,12 +12,14 @@ from outpost.testing.declaring import (
     workers_are_of_one_federation,
 )
 from outpost.testing.ending import (
+    cancelled_ends_may_be_repeated,
     destroy_leaves_nothing,
     destroy_may_be_repeated,
     messages_arrive,
     status_tells_the_living_from_the_dead,
     stop_ends_the_whole_tree,
     stop_may_be_repeated,
+    the_dead_are_mended,
     what_cannot_be_seen_is_not_dead,
 )
 from outpost.testing.reading import (
@@ -57,10 +59,12 @@ CHECKS: tuple[Check, ...] = (
     stop_ends_the_whole_tree,
     stop_may_be_repeated,
     status_tells_the_living_from_the_dead,
+    the_dead_are_mended,
     what_cannot_be_seen_is_not_dead,
     destroy_leaves_nothing,
     destroy_may_be_repeated,
     secrets_are_shown_to_nobody,
     cancelled_reading_leaves_nothing,
     cancelled_spawn_hides_nothing,
+    cancelled_ends_may_be_repeated,
 )

@@ -71,7 +71,7 @@ async def workers_are_of_one_federation(bench: Bench) -> None:
     ours = await bench.spawn("echo begun; sleep 60")
     stranger = bench.stranger()
     order = bench.order("echo begun; sleep 60", federation_id=bench.stranger_id)
-    theirs = await stranger.spawn(order, bench.options.environment)
+    theirs = await bench.start(order, outpost=stranger)
     await bench.wait_for_line(ours, "begun")
     seen = set(await bench.seen())
     demand(
@@ -141,7 +141,7 @@ async def secrets_are_shown_to_nobody(bench: Bench) -> None:
     order = bench.order(f'echo "${SECRET}" | cut -c 1-4; echo "it is ${SECRET}"; sleep 60')
     worker_id = order["worker_id"]
     with Watch(secret, but_environment_of=worker_id) as watch:
-        handle = await bench.outpost.spawn(order, environment)
+        handle = await bench.start(order, environment=environment)
         await bench.wait_for_line(handle, secret[:4])
         await bench.wait_for_event(
             handle, lambda event: "it is" in event.fields.get("text", ""), "the agent's line"

@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeAlias
 
 from outpost.errors import OutpostFault
-from outpost.model import Liveness
+from outpost.model import Handle, Liveness
 from outpost.ports import Worker
-from outpost.testing.bench import GRACE_S, Bench
+from outpost.testing.bench import GRACE_S, Bench, cancelled
 from outpost.testing.contract import ContractBroken, NotApplicable, check, demand
-from outpost.testing.looking import processes_holding
+from outpost.testing.looking import held, left_since, processes_holding
+from outpost.testing.repository import take_branch
+
+Act: TypeAlias = Callable[[Handle], Coroutine[Any, Any, None]]
 
 STOP_MARGIN_S = 40.0
 REASON = "stopped by the conformance kit"
 HOLD = "echo begun; sleep 60"
 TEXT = 'mind the é\n"quotes" and $(no shell)\n{"json": [1]}'
 ENDED = (Liveness.DEAD, Liveness.ABSENT)
+CANCEL_AFTER_S = (0.0, 0.02, 0.1)
 # Both ignore every signal that can be ignored, and the child leaves the agent's session.
 _STUBBORN = """\
 trap '' INT TERM HUP
@@ -112,6 +117,48 @@ async def status_tells_the_living_from_the_dead(bench: Bench) -> None:
 
 
 @check()
+async def the_dead_are_mended(bench: Bench) -> None:
+    """Recover must finish for a runner that died, say truly whether it did, and spare the living.
+
+    A dead runner ends whoever follows its log, and shows the worker as dead.
+    """
+    mark = f"mark-{secrets.token_hex(8)}"
+    order = bench.order(f"echo words > conformance.txt; echo begun; sleep 60; : {mark}")
+    environment = bench.options.environment
+    handle = await bench.start(order)
+    await bench.wait_for_line(handle, "begun")
+    worker = bench.restarted().worker(handle)
+    demand(not await worker.recover(environment), "recover of a living worker must return False")
+    status = await worker.status()
+    demand(status.liveness is Liveness.ALIVE, "recover must leave a living worker alone", status)
+    bench.options.kill(handle)
+    told = await bench.log(handle)
+    status = await worker.status()
+    demand(status.liveness in ENDED, "a worker whose runner is dead must be dead", status)
+    recovered = await worker.recover(environment)
+    whole = await bench.log(handle)
+    demand(whole[: len(told)] == told, "what stood in a log must stay there", whole)
+    last = whole[-1]
+    demand(
+        recovered == (last.type == "result"),
+        "recover must return whether the log ends with a result now",
+        f"it returned {recovered}, the log ends with {last}",
+    )
+    if recovered:
+        said = last.fields["outcome"]
+        demand(said != "done", "work that nobody saw to its end is not 'done'", last)
+        pushed = await take_branch(bench.options.repo_url, order["branch"], environment["git"])
+        commit = last.fields["commit"] or ""
+        demand(pushed == commit, "the remote must have the commit that the result names", pushed)
+    demand(
+        await worker.recover(environment) is recovered and await bench.log(handle) == whole,
+        "recover must be idempotent",
+    )
+    left = await processes_holding(bench, mark)
+    demand(not left, "recover must end what the dead left running", left)
+
+
+@check()
 async def what_cannot_be_seen_is_not_dead(bench: Bench) -> None:
     """While a place cannot be reached, status must be unseen and a spawn say what is certain."""
     make = bench.options.make_unreachable
@@ -177,6 +224,38 @@ async def destroy_may_be_repeated(bench: Bench) -> None:
     await bench.outpost.destroy(handle)
     status = await bench.outpost.worker(handle).status()
     demand(status.liveness is Liveness.ABSENT, "a destroyed worker must stay absent", status)
+
+
+@check()
+async def cancelled_ends_may_be_repeated(bench: Bench) -> None:
+    """Stop and destroy, cancelled at any moment, must hide nothing that runs, and work again."""
+    acts: list[Act] = [bench.outpost.destroy]
+    if bench.outpost.capabilities.stop:
+        acts.append(lambda handle: _stop(bench.outpost.worker(handle)))
+    cases = [(act, seconds) for act in acts for seconds in CANCEL_AFTER_S]
+    mark = f"mark-{secrets.token_hex(8)}"
+    handles = [await bench.spawn(f"{HOLD}; : {mark}-{number}-") for number in range(len(cases))]
+    for handle in handles:
+        await bench.wait_for_line(handle, "begun")
+    before = held()
+    for handle, (act, seconds) in zip(handles, cases, strict=True):
+        await cancelled(bench, act(handle), seconds)
+    more = await left_since(before)
+    demand(not more, "an act that is cancelled must leave nothing behind here", more)
+    listed = await bench.seen()
+    running = " ".join(await processes_holding(bench, mark))
+    hidden = [
+        f"{seconds:g} s"
+        for number, (_, seconds) in enumerate(cases)
+        if f"{mark}-{number}-" in running and handles[number].worker_id not in listed
+    ]
+    demand(not hidden, "what a cancelled act left running must be shown by workers()", hidden)
+    for handle, (act, _) in zip(handles, cases, strict=True):
+        await act(handle)
+        status = await bench.outpost.worker(handle).status()
+        demand(status.liveness in ENDED, "an act that was cancelled must work again", status)
+    left = await processes_holding(bench, mark)
+    demand(not left, "an act that was cancelled must work again", left)
 
 
 async def _count(worker: Worker, *, follow: bool) -> int:

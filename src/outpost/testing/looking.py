@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shlex
@@ -13,6 +14,7 @@ from outpost.testing.bench import Bench, lines
 
 WORKER_MARK = "OUTPOST_WORKER_ID"
 WATCH_EVERY_S = 0.005
+GOING_S = 3.0
 _FOUND = "found "
 # What is looked for comes in two halves and through a pipe: no argv of the look itself holds it.
 _LOOK = """\
@@ -124,3 +126,23 @@ def resident_mib() -> float:
     import resource  # noqa: PLC0415 - only needed off Linux
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+
+
+def held() -> dict[str, int]:
+    """Return how much this process holds that somebody may have left: tasks, processes, files."""
+    tasks = [task for task in asyncio.all_tasks() if not task.done()]
+    return {"tasks": len(tasks), "processes": len(children()), "open files": open_files()}
+
+
+async def left_since(before: dict[str, int]) -> str:
+    """Say what this process holds more than before, once that had time to go; empty: nothing."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(GOING_S):
+            while _more(before, held()):  # noqa: ASYNC110 - the loop itself
+                await asyncio.sleep(0.05)
+    return _more(before, held())
+
+
+def _more(before: dict[str, int], after: dict[str, int]) -> str:
+    grown = {name: count - before[name] for name, count in after.items() if count > before[name]}
+    return ", ".join(f"{count} more {name}" for name, count in grown.items())

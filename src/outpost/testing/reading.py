@@ -11,7 +11,7 @@ from outpost.model import Handle
 from outpost.ports import Worker
 from outpost.testing.bench import Bench, lines
 from outpost.testing.contract import NotApplicable, check, demand
-from outpost.testing.looking import children, open_files, resident_mib
+from outpost.testing.looking import held, left_since, resident_mib
 from outpost.wire.events import Event
 
 POSITIONS = 12
@@ -106,7 +106,7 @@ async def cancelled_reading_leaves_nothing(bench: Bench) -> None:
     handle = await bench.spawn("echo begun; sleep 60")
     await bench.wait_for_line(handle, "begun")
     await asyncio.sleep(0)
-    before = _left()
+    before = held()
     for seconds in CANCEL_AFTER_S:
         reading = asyncio.create_task(_follow(bench, handle))
         await asyncio.sleep(seconds)
@@ -115,11 +115,7 @@ async def cancelled_reading_leaves_nothing(bench: Bench) -> None:
         demand(bool(done), "a cancelled reader must end in bounded time", f"after {seconds:g} s")
         demand(reading.cancelled(), "events must let CancelledError through", f"{seconds:g} s")
     del reading, done
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(CUT_AFTER):
-            while _more(before, _left()):  # noqa: ASYNC110 - the loop itself
-                await asyncio.sleep(0.05)
-    more = _more(before, _left())
+    more = await left_since(before)
     demand(not more, "a cancelled reader must leave nothing behind", more)
     events = [event async for event in bench.outpost.worker(handle).events()]
     demand(lines(events) == ["begun"], "the log must be as readable as before", _numbers(events))
@@ -184,13 +180,3 @@ def _spread(count: int) -> list[int]:
 
 def _numbers(events: Sequence[Event]) -> str:
     return f"events {[event.seq for event in events]}"
-
-
-def _left() -> dict[str, int]:
-    tasks = [task for task in asyncio.all_tasks() if not task.done()]
-    return {"tasks": len(tasks), "processes": len(children()), "open files": open_files()}
-
-
-def _more(before: dict[str, int], after: dict[str, int]) -> str:
-    grown = {name: count - before[name] for name, count in after.items() if count > before[name]}
-    return ", ".join(f"{count} more {name}" for name, count in grown.items())

@@ -26,7 +26,7 @@ class Outcome(StrEnum):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
     """What came of a check. ``reason``: what the contract demands and was not kept, or why it was
-    skipped. ``detail``: what was seen instead, and what could not be cleaned up afterwards.
+    skipped. ``detail``: what was seen instead, and what could not be taken away afterwards.
     """
 
     name: str
@@ -62,8 +62,10 @@ async def run_check(bench: Bench, check: Check, *, slow: bool = False) -> Result
     began = time.monotonic()
     outcome, reason, detail = await _outcome(bench, check, slow=slow)
     seconds = time.monotonic() - began
-    if outcome is not Outcome.SKIPPED:
-        detail = "; ".join(filter(None, [detail, *await bench.clear()]))
+    left = await bench.clear()
+    if left and outcome is not Outcome.FAILED:
+        outcome, reason = Outcome.FAILED, "what a check has started must go when it is destroyed"
+    detail = "; ".join(filter(None, [detail, *left]))
     return Result(
         name=check.name,
         contract=check.contract,

@@ -7,18 +7,17 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import Awaitable
 
 from outpost.errors import OutpostFault, Rejected
 from outpost.model import Handle, Liveness
-from outpost.testing.bench import Bench, lines
+from outpost.testing.bench import SETTLE_S, Bench, cancelled, lines
 from outpost.testing.contract import ContractBroken, check, demand
 from outpost.testing.looking import processes_holding
+from outpost.testing.repository import take_branch
 
 AT_ONCE = 5
 MOMENTS = (0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95)
 """When a start is cancelled, as parts of what a start takes."""
-SETTLE_S = 2.0
 HOLD_S = 60
 
 
@@ -32,7 +31,10 @@ async def work_is_pushed(bench: Bench) -> None:
     demand(result.type == "result", "the log must end with the event 'result'", result)
     demand(result.fields["outcome"] == "done", "an agent that exits with 0 is 'done'", result)
     demand(lines(events) == ["written"], "the log must hold what the agent printed", lines(events))
-    said, pushed = result.fields["commit"], await _tip(bench, order["branch"])
+    said = result.fields["commit"]
+    pushed = await take_branch(
+        bench.options.repo_url, order["branch"], bench.options.environment["git"]
+    )
     demand(
         pushed == said,
         "the commit that the result names must be the branch's at the remote",
@@ -45,7 +47,10 @@ async def spawn_is_idempotent(bench: Bench) -> None:
     """A spawn with a known worker_id must attach to that worker, whether it runs or has ended."""
     order = bench.order("echo ran; sleep 1")
     first = await bench.start(order)
-    again = await asyncio.gather(*(bench.start(order) for _ in range(AT_ONCE)))
+    # As other controllers would, who share nothing with this one but the place.
+    again = await asyncio.gather(
+        *(bench.start(order, outpost=bench.restarted()) for _ in range(AT_ONCE))
+    )
     demand(
         all(it == first for it in again),
         "each of several spawns of one order must return the same handle",
@@ -150,9 +155,7 @@ async def cancelled_spawn_hides_nothing(bench: Bench) -> None:
     for number, part in enumerate(MOMENTS):
         order = bench.order(f"sleep {HOLD_S}; : {mark}-{number}-")
         names[number] = order["worker_id"]
-        await _cancelled(
-            bench, bench.outpost.spawn(order, bench.options.environment), part * usual_s
-        )
+        await cancelled(bench, bench.start(order), part * usual_s)
     shown = await _settled(bench, set(names.values()))
     running = " ".join(await processes_holding(bench, mark))
     listed = set(await bench.seen())
@@ -181,17 +184,6 @@ async def cancelled_spawn_hides_nothing(bench: Bench) -> None:
     demand(not left, "what a cancelled spawn left must be gone once destroyed", left)
 
 
-async def _cancelled(bench: Bench, spawn: Awaitable[Handle], after_s: float) -> None:
-    """Cancel a spawn after so long; it must end at once, though it may have been done before."""
-    task = asyncio.ensure_future(spawn)
-    await asyncio.sleep(after_s)
-    task.cancel()
-    done, _ = await asyncio.wait([task], timeout=bench.options.patience_s)
-    demand(bool(done), "a cancelled spawn must end in bounded time")
-    if not task.cancelled() and (error := task.exception()):
-        raise error
-
-
 async def _settled(bench: Bench, worker_ids: set[str]) -> dict[str, Handle]:
     """Return what ``find`` shows of workers once all are shown, or the dust has settled."""
     deadline = time.monotonic() + SETTLE_S
@@ -201,28 +193,3 @@ async def _settled(bench: Bench, worker_ids: set[str]) -> dict[str, Handle]:
         if len(shown) == len(worker_ids) or time.monotonic() > deadline:
             return shown
         await asyncio.sleep(0.1)
-
-
-async def _tip(bench: Bench, branch: str) -> str:
-    """Return where a branch stands at the remote, and delete it there."""
-    environment = dict(bench.options.environment["git"])
-    ref = f"refs/heads/{branch}"
-    listed = await _git(environment, "ls-remote", bench.options.repo_url, ref)
-    if listed:
-        await _git(environment, "push", "--quiet", bench.options.repo_url, f":{ref}")
-    return listed.partition("\t")[0]
-
-
-async def _git(environment: dict[str, str], *arguments: str) -> str:
-    process = await asyncio.create_subprocess_exec(
-        "git",
-        *arguments,
-        env={**environment, "GIT_TERMINAL_PROMPT": "0"},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    if process.returncode:
-        raise ContractBroken(f"git {arguments[0]} must work here too", err.decode().strip())
-    return out.decode().strip()

@@ -25,7 +25,8 @@ type            fields beside ``seq``, ``time`` and ``type``
 ``gap``         ``from_seq``, ``to_seq``: lines trimmed from the log
 ``error``       ``code``, ``message``
 ``result``      ``outcome`` (done, failed, stopped), ``reason``, ``branch``, ``commit``,
-                ``pr_url``, ``summary``, ``exit_code``, ``kept``
+                ``pr_url``, ``summary``, ``exit_code``, ``kept``, ``rescued`` (true: its runner
+                died by itself, and somebody else wrote this)
 ==============  ================================================================================
 """
 

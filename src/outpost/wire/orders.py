@@ -76,13 +76,6 @@ class Resume(TypedDict):
     tree: str
 
 
-class FromRef(TypedDict):
-    """A checkpoint to begin from: ``ref`` (in full) of the remote must still hold ``commit``."""
-
-    ref: str
-    commit: str
-
-
 class Environment(TypedDict):
     """Variables for the agent and for git. May hold secrets: travels apart, 0600, read once."""
 
@@ -103,6 +96,8 @@ class WorkOrder(TypedDict):
     ``asked_at`` (seconds since the epoch) is when the work was asked for: no older state of the
     base will do. It is left out for a place whose clock is not the controller's. ``fence``: nothing
     is published once a worker with a higher one has taken the task; without it nobody asks.
+    ``from_refs``: refs of the remote, in full, where an earlier attempt left its work: the worker
+    begins from the first of them that is there, as it is once the task's lease is taken.
     """
 
     version: int
@@ -127,7 +122,7 @@ class WorkOrder(TypedDict):
     interactive: NotRequired[bool]
     view: NotRequired[View]
     asked_at: NotRequired[float]
-    from_ref: NotRequired[FromRef]
+    from_refs: NotRequired[list[str]]
     fence: NotRequired[int]
 
 

@@ -1,0 +1,305 @@
+"""Killing programs at each of their points, and what must be true once a controller was there.
+
+A ``Story`` is what a program does in a ``CrashWorld``, a home of its own that a few things were
+done in before. ``Lane`` runs the program, ``CrashWorld.recover`` lets a controller mend what it
+left, and ``tests.crash_checks`` says what is wrong then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+import sqlite3
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from outpost.controller import Controller
+from outpost.federation import Federation
+from outpost.model import State, Task
+from outpost.spawned import SpawnedWorker
+from tests.crash_checks import Checks
+from tests.doubles.crashing import Point, When
+from tests.world import Remote, World, make_environment
+
+PROGRAM = "tests.integration.crash_program"
+CHECKOUT = Path(__file__).parents[1]
+LOCAL = "  - {name: local, type: local, max_workers: 1, price_hourly: 0.36}\n"
+PROGRAM_S = 30.0
+QUIET_S = 60.0
+POLL_S = 0.2
+WRITES = frozenset(
+    f"store.{name}"
+    for name in (
+        "add_task",
+        "apply",
+        "apply_all",
+        "ask_to_stop",
+        "cancel",
+        "change_breaker",
+        "claim",
+        "drop_leases",
+        "federation_id",
+        "forget",
+        "give_up",
+        "hold",
+        "note_pr",
+        "release",
+        "settle_duty",
+        "take_duty",
+        "take_leases",
+        "trim_transitions",
+    )
+)
+# A log is read in many small steps, of which a few stand for all.
+STEPS = frozenset({"worker.events[]", "shell.get", "shell.stream", "shell.stream[]"})
+
+
+@dataclass(frozen=True)
+class Story:
+    """What is killed at its points: a program, told by ``prepare`` what to do in a fresh home.
+
+    ``needed`` are calls that it makes for sure. ``expected`` returns, once the program has died,
+    how many tasks are to have which end; it may also do what the world does meanwhile.
+    ``outposts`` is that of the configuration, in which ``FOLDER`` is the world's. ``fresh``: the
+    home has no store yet.
+    """
+
+    name: str
+    prepare: Callable[[CrashWorld, Federation], Awaitable[Sequence[str]]]
+    expected: Callable[[CrashWorld, Federation], Awaitable[Mapping[State, int]]]
+    needed: frozenset[str]
+    outposts: str = LOCAL
+    fresh: bool = False
+
+
+@dataclass
+class CrashWorld:
+    """A home in which a program is killed. ``lines`` gets a worker's id for each agent that ran."""
+
+    world: World
+    story: Story
+    names: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        return self.world.folder
+
+    @property
+    def lines(self) -> Path:
+        return self.folder / "lines"
+
+    @property
+    def gate(self) -> Path:
+        """The file that agents wait for, where their script says so."""
+        return self.folder / "gate"
+
+    @property
+    def record(self) -> Path:
+        """The file of the points that the program passed."""
+        return self.folder / "points"
+
+    def script(self, *, waits: bool = False) -> str:
+        """Return what an agent does: say that it runs, maybe wait, speak, and commit something."""
+        gate = f"until [ -e '{self.gate}' ]; do sleep 0.05; done; " if waits else ""
+        return (
+            f'echo "$OUTPOST_WORKER_ID" >> "{self.lines}"; '
+            f'echo "$OUTPOST_WORKER_ID" >> work.txt; echo one; {gate}'
+            "git add -A; git commit -qm work; echo two"
+        )
+
+    def config(self) -> str:
+        return (
+            f"outposts:\n{self.story.outposts.replace('FOLDER', str(self.folder))}"
+            "policy: {retry: {max_attempts: 4, initial_backoff: 0s, max_backoff: 1s}}\n"
+            "budget: {daily: 1000}\n"
+            "defaults: {stop_grace: 4s, time_limit: 5m, token_budget: 0}\n"
+            "controller: {claim_grace: 2s, orphan_grace: 2s, silent_after: 5s}\n"
+        )
+
+    def federation(self) -> Federation:
+        return self.world.federation(config=self.config())
+
+    async def queue(self, federation: Federation, *, waits: bool = False) -> Task:
+        """Store a task without starting it."""
+        options = self.world.options(self.script(waits=waits), self.world.remote)
+        task = await federation.resolve("text:Mend the words", options)
+        await federation.store.add_task(task)
+        return task
+
+    async def spawn(self, federation: Federation, *, waits: bool = False) -> SpawnedWorker:
+        """Start a worker; returns once its agent runs."""
+        script = self.script(waits=waits)
+        worker = await self.world.spawn(federation, script)
+        async for event in worker.events():
+            if event.type == "log" and event.fields.get("text") == "one":
+                return worker
+        raise AssertionError(f"the agent of {worker.id} never ran")
+
+    def passed(self) -> list[Point]:
+        """Return the points that the program passed, in their order."""
+        if not self.record.exists():
+            return []
+        return [Point.parse(line) for line in self.record.read_text().splitlines()]
+
+    def has(self, call: str, when: When = "after", number: int = 1) -> bool:
+        """Whether the program passed that point."""
+        return Point(call, number, when) in self.passed()
+
+    async def recover(self) -> list[str]:
+        """Let a controller work until nothing is left to do; return what is wrong then."""
+        async with self.federation() as federation:
+            expected = await self.story.expected(self, federation)
+            fail = self.story.outposts != LOCAL
+            checks = Checks(self.world, federation, self.lines, outposts_fail=fail)
+            controller = Controller(federation)
+            running = asyncio.create_task(controller.run())
+            try:
+                until = asyncio.get_running_loop().time() + QUIET_S
+                while unrest := await checks.unrest():
+                    if running.done() or asyncio.get_running_loop().time() > until:
+                        break
+                    await asyncio.sleep(POLL_S)
+            finally:
+                controller.stop()
+                await running
+            if unrest:
+                return [f"not within {QUIET_S:g} s: {unrest}"]
+            counted = await federation.store.count_by_state()
+            ends = {state: count for state, count in counted.items() if count}
+            wrong = [f"ends: {ends}, expected: {expected}"] if ends != expected else []
+            return wrong + await checks.faults()
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A process that has the program loaded, and runs it again and again in forks of itself."""
+
+    process: asyncio.subprocess.Process
+
+    async def run(self, world: CrashWorld, arguments: Sequence[str], at: Point | None) -> int:
+        """Run the program in a home, killed ``at`` a point; return how it exited."""
+        told = {
+            "arguments": [str(world.record), str(at or "-"), *arguments],
+            "environment": {
+                **world.world.environment,
+                "OUTPOST_CONFIG": world.world.config(world.config()),
+            },
+            "errors": str(world.folder / "errors"),
+        }
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps(told).encode() + b"\n")
+        async with asyncio.timeout(PROGRAM_S):
+            return int(await self.process.stdout.readline())
+
+
+@dataclass
+class Crashing:
+    """Runs a story with its program killed at each of its points, in a few homes at once."""
+
+    story: Story
+    folder: Path
+    remote: Remote
+    template: Path
+    lanes: int
+    faults: dict[str, list[str]] = field(default_factory=dict)
+    exits: dict[Point, int] = field(default_factory=dict)
+
+    async def record(self) -> list[Point]:
+        """Return the points of the program, which must come to its end in a home of its own."""
+        async with self._lane() as lane:
+            world, code, faults = await self._one(lane, None)
+        said = (world.folder / "errors").read_text()
+        assert (code, faults) == (0, []), f"{faults}\n{said}"
+        points = world.passed()
+        missing = self.story.needed - {point.call for point in points}
+        assert not missing, f"never called: {missing}; called: {Counter(it.call for it in points)}"
+        return points
+
+    async def kill_at(self, points: Iterable[Point]) -> None:
+        """Kill the program at each of these points; ``faults`` has what was wrong after each."""
+        waiting = iter(points)
+
+        async def work() -> None:
+            async with self._lane() as lane:
+                for point in waiting:
+                    world, code, faults = await self._one(lane, point)
+                    self.exits[point] = code
+                    if code not in (0, -signal.SIGKILL):
+                        faults.append(f"exited {code}: {(world.folder / 'errors').read_text()}")
+                    if faults:
+                        self.faults[str(point)] = faults
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self.lanes):
+                group.create_task(work())
+
+    @asynccontextmanager
+    async def _lane(self) -> AsyncIterator[Lane]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", PROGRAM),
+            cwd=CHECKOUT,
+            env=dict(self.remote.environment),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            yield Lane(process)
+        finally:
+            process.kill()
+            await process.wait()
+
+    async def _one(self, lane: Lane, at: Point | None) -> tuple[CrashWorld, int, list[str]]:
+        world = self._world(at)
+        try:
+            async with world.federation() as federation:
+                arguments = await self.story.prepare(world, federation)
+            code = await lane.run(world, arguments, at)
+            faults = await world.recover()
+        finally:
+            await asyncio.to_thread(world.world.end)
+        if not faults:
+            shutil.rmtree(world.world.home, ignore_errors=True)
+        return world, code, faults
+
+    def _world(self, at: Point | None) -> CrashWorld:
+        """Make a home with an empty store, or without one where the story begins so."""
+        name = f"{at or 'record'}.".replace(":", "-").replace("[]", "-item")
+        folder = self.folder / f"{self.story.name}-{name}"
+        folder.mkdir()
+        environment = make_environment(folder)
+        if path := self.remote.environment.get("PYTHONPATH"):
+            environment["PYTHONPATH"] = path
+        world = World(folder, environment, self.remote)
+        if not self.story.fresh:
+            world.home.mkdir(mode=0o700)
+            store = world.home / "outpost.db"
+            shutil.copy(self.template, store)
+            with closing(sqlite3.connect(store)) as database, database:
+                # Each has a tmux server of its own, named after it.
+                database.execute("update federation set id = lower(hex(randomblob(6)))")
+        return CrashWorld(world, self.story)
+
+
+def chosen(points: Sequence[Point], calls: Callable[[str], bool] | None = None) -> list[Point]:
+    """Return the points to be killed at: all of writes and of calls of outposts, some of reads."""
+    numbers: dict[str, list[int]] = {}
+    for point in points:
+        if point.when == "before":
+            numbers.setdefault(point.call, []).append(point.number)
+    some: list[Point] = []
+    for call, all_numbers in numbers.items():
+        if calls is not None and not calls(call):
+            continue
+        if call in WRITES or not (call.startswith("store.") or call in STEPS):
+            some += [Point(call, n, when) for n in all_numbers for when in ("before", "after")]
+        else:
+            few = {all_numbers[0], all_numbers[len(all_numbers) // 2], all_numbers[-1]}
+            some += [Point(call, number, "before") for number in sorted(few)]
+    return some

@@ -1,0 +1,176 @@
+"""Ports whose process dies at a chosen point: before or after the n-th call of a method.
+
+``crashing`` stands before a real store, outpost, worker or shell and hands every call on. It notes
+each point that is passed in a file, one a line, and at the chosen one kills its own process as
+``kill -9`` does. Whatever is yielded by a stream is a call of its own, named with ``[]``: its
+``before`` is when it was read, its ``after`` when whoever reads asks for the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar, cast
+
+from outpost.backends.local import LocalOutpost
+from outpost.control.parts import Parts
+from outpost.control.sites import Sites
+from outpost.control.situation import Site
+from outpost.federation import Federation
+from outpost.ports import Outpost, Store, Worker
+
+When = Literal["before", "after"]
+_Port = TypeVar("_Port")
+
+
+@dataclass(frozen=True, order=True)
+class Point:
+    """A moment of a program: before or after the ``number``-th call of ``call``, from 1."""
+
+    call: str
+    number: int
+    when: When
+
+    def __str__(self) -> str:
+        return f"{self.call}:{self.number}:{self.when}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        call, number, when = text.split(":")
+        assert when in ("before", "after"), text
+        return cls(call, int(number), cast(When, when))
+
+
+class Crashes:
+    """Notes the points that this process passes in a file, and kills it ``at`` one of them."""
+
+    def __init__(self, record: Path, at: Point | None) -> None:
+        self._record = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._at = at
+        self._calls: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def call(self, name: str) -> Iterator[None]:
+        """Pass the points before and after a call, however it ends."""
+        self._calls[name] += 1
+        number = self._calls[name]
+        self._pass(Point(name, number, "before"))
+        try:
+            yield
+        finally:
+            self._pass(Point(name, number, "after"))
+
+    def _pass(self, point: Point) -> None:
+        os.write(self._record, f"{point}\n".encode())
+        if point == self._at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def crashing(real: _Port, name: str, crashes: Crashes) -> _Port:
+    """Return what does all that ``real`` does, and dies where ``crashes`` says."""
+    return cast(_Port, _Crashing(real, name, crashes))
+
+
+class _Crashing:
+    def __init__(self, real: object, name: str, crashes: Crashes) -> None:
+        self._real = real
+        self._name = name
+        self._crashes = crashes
+
+    def __getattr__(self, attribute: str) -> Any:
+        value = getattr(self._real, attribute)
+        if not inspect.ismethod(value):
+            return value
+        if inspect.iscoroutinefunction(value):
+            return self._awaited(value, f"{self._name}.{attribute}")
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            returned = value(*arguments, **named)
+            if isinstance(returned, Worker):
+                return crashing(returned, "worker", self._crashes)
+            if isinstance(returned, AsyncIterator):
+                return self._iterated(returned, f"{self._name}.{attribute}")
+            return returned
+
+        return call
+
+    def _awaited(
+        self, method: Callable[..., Awaitable[Any]], name: str
+    ) -> Callable[..., Awaitable[Any]]:
+        async def call(*arguments: Any, **named: Any) -> Any:
+            with self._crashes.call(name):
+                return await method(*arguments, **named)
+
+        return call
+
+    async def _iterated(self, items: AsyncIterator[Any], name: str) -> AsyncGenerator[Any, None]:
+        with self._crashes.call(name):
+            try:
+                async for item in items:
+                    with self._crashes.call(f"{name}[]"):
+                        yield item
+            finally:
+                if isinstance(items, AsyncGenerator):
+                    await items.aclose()
+
+
+class _CrashingSites(Sites):
+    """The outposts of a federation, each of which dies where ``crashes`` says."""
+
+    def __init__(self, real: Sites, crashes: Crashes) -> None:
+        self._real = real
+        self._crashes = crashes
+        self._outposts: dict[int, Outpost] = {}
+
+    def enabled(self) -> list[Site]:
+        return [
+            replace(site, outpost=site.outpost and self._crashing(site.outpost))
+            for site in self._real.enabled()
+        ]
+
+    def backend(self, name: str) -> Outpost:
+        return self._crashing(self._real.backend(name))
+
+    def _crashing(self, outpost: Outpost) -> Outpost:
+        if id(outpost) not in self._outposts:
+            if isinstance(outpost, LocalOutpost):
+                place = outpost.place()
+                shell = crashing(place.shell, "shell", self._crashes)
+                outpost._place = replace(place, shell=shell)
+            self._outposts[id(outpost)] = crashing(outpost, "outpost", self._crashes)
+        return self._outposts[id(outpost)]
+
+
+class _CrashingParts(Parts):
+    def __init__(self, ground: Federation, crashes: Crashes) -> None:
+        super().__init__(ground)
+        self._crashes = crashes
+        self._crashing_sites: Sites | None = None
+
+    async def sites(self) -> Sites:
+        if self._crashing_sites is None:
+            self._crashing_sites = _CrashingSites(await super().sites(), self._crashes)
+        return self._crashing_sites
+
+
+class CrashingFederation(Federation):
+    """A federation whose process dies where ``crashes`` says."""
+
+    def __init__(self, crashes: Crashes, **options: Any) -> None:
+        super().__init__(**options)
+        self._crashes = crashes
+
+    @cached_property
+    def store(self) -> Store:
+        return crashing(super().store, "store", self._crashes)
+
+    @cached_property
+    def parts(self) -> Parts:
+        return _CrashingParts(self, self._crashes)

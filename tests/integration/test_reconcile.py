@@ -1,0 +1,357 @@
+"""What really runs against what is stored, with real workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from outpost.control import reconciler
+from outpost.control.loops.reconcile import Reconcile
+from outpost.control.reconciler import Reconciler, Step
+from outpost.control.reconciling import Kind
+from outpost.federation import Federation
+from outpost.model import Attempt, State
+from outpost.testing.faulty import bring
+from tests.faulty_world import PATIENCE, FaultyWorld, SteppedClock
+from tests.integration.cli_world import Cli
+from tests.integration.loops_world import Ours, end, newest, started
+from tests.world import World, pids_marked, until
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
+
+MakeWorld = Callable[..., FaultyWorld]
+GRACE_S = 600
+ONCE = PATIENCE.replace("max_attempts: 3", "max_attempts: 1")
+
+
+@pytest.fixture
+def faulty(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeWorld:
+    """Return what makes a world of faulty outposts, known here and to commands started here."""
+    packages = tmp_path / "packages"
+    world.environment["PYTHONPATH"] = bring(packages)
+    monkeypatch.syspath_prepend(str(packages))
+
+    def make(*names: str, policy: str = PATIENCE, **more: object) -> FaultyWorld:
+        return FaultyWorld(world, *names, policy=policy, **more)
+
+    return make
+
+
+async def the_reconciler(federation: Federation) -> Reconciler:
+    follower = await federation.parts.follower()
+    return Reconciler(
+        federation.store,
+        federation.clock,
+        outposts=follower.outposts,
+        catch_up=follower.catch_up,
+        stop_grace_s=federation.config.defaults.stop_grace_s,
+    )
+
+
+async def the_loop(federation: Federation, *names: str) -> Reconcile:
+    """Return the loop as a controller has it that looks after these outposts."""
+    return Reconcile(
+        await the_reconciler(federation),
+        federation.clock,
+        leased=Ours(*names),
+        orphan_grace_s=GRACE_S,
+    )
+
+
+def forget(world: World, attempt: Attempt) -> None:
+    """Take a worker out of the store behind everybody's back."""
+    with contextlib.closing(sqlite3.connect(world.home / "outpost.db")) as database, database:
+        database.execute("pragma foreign_keys=off")
+        database.execute("delete from attempts where id = ?", [attempt.id])
+
+
+async def lose(federation: Federation, attempt: Attempt) -> Attempt:
+    """Give up a worker that lives."""
+    lost = replace(attempt, state=State.LOST, reason="given up", ended_at=federation.clock.now())
+    assert await (await federation.parts.follower()).settle(lost)
+    return lost
+
+
+async def settled(loop: Reconcile, attempt: Attempt) -> None:
+    """Go round until no process of a worker lives, never waiting for it within a round."""
+    async with asyncio.timeout(30):
+        while pids_marked({attempt.id}):
+            begun = time.monotonic()
+            await loop.round()
+            assert time.monotonic() - begun < 2
+            await asyncio.sleep(0.1)
+
+
+async def test_an_orphan_is_left_alone_for_a_while_and_then_stopped_with_its_work_saved(
+    faulty: MakeWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    world, clock = faulty("a"), SteppedClock()
+    async with world.federation(clock) as federation:
+        attempt = await started(world, federation)
+        loop = await the_loop(federation, "a")
+        await loop.round()
+        assert (loop.doing, loop.waiting) == ("", 0)
+        forget(world.world, attempt)
+        await loop.round()
+        await loop.round()
+        clock.step(GRACE_S - 1)
+        await loop.round()
+        assert (loop.doing, loop.waiting) == ("1 orphan", 1)
+        (said,) = [it for it in caplog.records if it.levelno == logging.WARNING]
+        assert said.getMessage() == f"{attempt.id}: nobody knows of it"
+        assert said.__dict__["worker"] == attempt.id
+        assert said.__dict__["outpost"] == "a"
+        assert pids_marked({attempt.id})
+        clock.step(1)
+        await settled(loop, attempt)
+        await loop.round()
+        assert (loop.doing, loop.waiting) == ("", 0)
+        await loop.close()
+    assert world.world.remote.show(attempt.branch, "new.txt") == "x"
+    place = world.world.home / "outposts" / "a" / "workers" / attempt.id
+    assert place.is_dir(), "its files are for prune to take"
+
+
+async def test_only_outposts_of_ours_and_workers_of_ours_are_touched(
+    world: World, tmp_path: Path
+) -> None:
+    root = f"outposts:\n  - {{name: local, type: local, root: {tmp_path / 'shared'}}}\n"
+    clock = SteppedClock()
+    async with (
+        world.federation(config=root) as ours,
+        world.federation(config=root, home="other") as theirs,
+    ):
+        theirs_runs = await world.spawn(theirs, "sleep 60")
+        ours.clock = clock
+        loop = await the_loop(ours, "local")
+        for _ in range(3):
+            await loop.round()
+            clock.step(GRACE_S)
+        assert (loop.doing, loop.waiting) == ("", 0)
+        assert pids_marked({theirs_runs.id})
+        await theirs_runs.stop(grace_s=1)
+
+
+async def test_a_zombie_whose_task_goes_on_is_stopped_after_two_looks(faulty: MakeWorld) -> None:
+    world = faulty("a")
+    async with world.federation() as federation:
+        attempt = await started(world, federation)
+        await lose(federation, attempt)
+        assert (await federation.store.task(attempt.task_id)).state is State.QUEUED
+        loop = await the_loop(federation, "a")
+        await loop.round()
+        assert loop.doing == "1 zombie"
+        await asyncio.sleep(0.2)
+        assert pids_marked({attempt.id})
+        await settled(loop, attempt)
+        async with asyncio.timeout(10):
+            while (seen := await newest(federation, attempt)).state is State.LOST:
+                await loop.round()
+                await asyncio.sleep(0.1)
+        assert seen.state is State.STOPPED
+        assert seen.reason == "its task went on without it"
+        assert (await federation.store.task(attempt.task_id)).state is State.QUEUED
+        await loop.close()
+    assert world.world.remote.show(attempt.branch, "new.txt") == "x"
+
+
+async def test_a_zombie_that_ended_for_good_has_a_while_to_go(faulty: MakeWorld) -> None:
+    world, clock = faulty("a"), SteppedClock()
+    async with world.federation(clock) as federation:
+        attempt = await started(world, federation)
+        ended = replace(attempt, state=State.FAILED, ended_at=clock.now())
+        assert await federation.store.apply(ended)
+        loop = await the_loop(federation, "a")
+        await loop.round()
+        await loop.round()
+        assert loop.doing == "1 zombie"
+        await asyncio.sleep(0.2)
+        assert pids_marked({attempt.id})
+        clock.step(GRACE_S)
+        await settled(loop, attempt)
+        await loop.close()
+
+
+async def test_who_was_given_up_and_works_on_may_finish(faulty: MakeWorld) -> None:
+    world = faulty("a", policy=ONCE)
+    gate = world.world.folder / "gate"
+    script = f"echo x > new.txt; until [ -e '{gate}' ]; do sleep 0.05; done"
+    async with world.federation() as federation:
+        attempt = await started(world, federation, script)
+        await lose(federation, attempt)
+        assert (await federation.store.task(attempt.task_id)).state is State.LOST
+        loop = await the_loop(federation, "a")
+        for _ in range(3):
+            await loop.round()
+            await asyncio.sleep(0.1)
+        assert (loop.doing, loop.waiting) == ("1 returned", 1)
+        assert pids_marked({attempt.id})
+        gate.touch()
+        until(lambda: not pids_marked({attempt.id}), "it has ended")
+        # Another controller, as a loop reads on only after a rest.
+        loop = await the_loop(federation, "a")
+        await loop.round()
+        async with asyncio.timeout(10):
+            while (seen := await newest(federation, attempt)).state is State.LOST:
+                await asyncio.sleep(0.02)
+        assert seen.state is State.DONE
+        assert (await federation.store.task(attempt.task_id)).state is State.DONE
+        await loop.close()
+
+
+async def test_who_was_given_up_gets_no_more_money_than_it_had(faulty: MakeWorld) -> None:
+    world, clock = faulty("a", policy=ONCE, price_hourly=3.6), SteppedClock()
+    async with world.federation(clock) as federation:
+        attempt = await started(world, federation, time_limit_s=60.0)
+        await lose(federation, attempt)
+        clock.step(60 + 120 + 61)
+        loop = await the_loop(federation, "a")
+        await settled(loop, attempt)
+        async with asyncio.timeout(10):
+            while (seen := await newest(federation, attempt)).state is State.LOST:
+                await asyncio.sleep(0.02)
+        assert seen.state is State.STOPPED
+        assert "its time is over" in seen.reason
+        await loop.close()
+
+
+async def test_the_log_of_a_dead_one_is_read_on_once(faulty: MakeWorld) -> None:
+    world = faulty("a", policy=ONCE)
+    async with world.federation() as federation:
+        attempt = await started(world, federation)
+        lost = await lose(federation, attempt)
+        for pid in pids_marked({attempt.id}):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        until(lambda: not pids_marked({attempt.id}), "it is dead")
+        shutil.rmtree(world.world.home / "outposts" / "a" / "trees" / attempt.id)
+        look = await (await the_reconciler(federation)).look(["a"])
+        assert [(it.kind, it.alive) for it in look.findings] == [(Kind.RETURNED, False)]
+        assert lost.handle
+        loop = await the_loop(federation, "a")
+        async with asyncio.timeout(10):
+            await loop.round()
+            while loop.waiting:
+                await asyncio.sleep(0.05)
+                await loop.round()
+        assert loop.doing == ""
+        await loop.close()
+
+
+async def test_who_is_missing_is_said_after_two_looks(
+    faulty: MakeWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = faulty("a")
+    async with world.federation() as federation:
+        attempt = await started(world, federation)
+        world.faults["a"].change(list_lags=3600)
+        loop = await the_loop(federation, "a")
+        await loop.round()
+        assert (loop.doing, loop.waiting, caplog.records) == ("", 0, [])
+        await loop.round()
+        assert (loop.doing, loop.waiting) == ("1 missing", 0)
+        (said,) = caplog.records
+        assert said.getMessage() == f"{attempt.id}: it should be at work, and is not there"
+        assert said.__dict__["task"] == attempt.task_id
+        await loop.round()
+        assert len(caplog.records) == 1
+        assert not (await newest(federation, attempt)).state.ended
+        await end(federation, attempt)
+
+
+async def test_another_machine_s_worker_is_not_missed(faulty: MakeWorld) -> None:
+    world = faulty("a")
+    async with world.federation() as federation:
+        attempt = await started(world, federation)
+        assert attempt.handle
+        world.faults["a"].change(list_lags=3600)
+        elsewhere = replace(attempt.handle, data={**attempt.handle.data, "machine": "another"})
+        assert await federation.store.apply(replace(attempt, handle=elsewhere))
+        look = await (await the_reconciler(federation)).look(["a"])
+        assert look.findings == ()
+        await end(federation, attempt)
+
+
+async def test_an_outpost_that_cannot_be_asked_hides_no_other(
+    faulty: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler, "LIST_S", 0.5)
+    world = faulty("a", "b", "c")
+    async with world.federation() as federation:
+        unseen = await started(world, federation, on="a")
+        attempt = await started(world, federation, on="b")
+        forget(world.world, attempt)
+        world.faults["a"].change(partition="the cable is cut")
+        world.faults["c"].write(workers="hang")
+        loop = await the_loop(federation, "a", "b", "c")
+        await loop.round()
+        assert loop.doing.startswith("1 orphan; cannot ask a: ")
+        assert "the cable is cut" in loop.doing
+        assert "cannot ask c: c gave no answer within 0.5 s" in loop.doing
+        await loop.close()
+        world.faults["a"].change(partition=None)
+        await end(federation, unseen, attempt)
+
+
+async def test_by_hand_one_look_settles_what_is_certain(faulty: MakeWorld) -> None:
+    world = faulty("a", "b")
+    async with world.federation() as federation:
+        orphan = await started(world, federation, on="a")
+        zombie = await started(world, federation, on="b")
+        forget(world.world, orphan)
+        await lose(federation, zombie)
+        by_hand = (await the_reconciler(federation)).by_hand
+        planned = await by_hand(["a", "b", "gone"], dry_run=True, now=False)
+        steps = [(it.finding.kind, it.step, it.outcome) for it in planned.settled]
+        assert steps == [(Kind.ORPHAN, Step.LEAVE, ""), (Kind.ZOMBIE, Step.STOP, "")]
+        assert planned.answers["a"] == planned.answers["b"] == 1
+        assert "'gone' is not in the configuration" in str(planned.answers["gone"])
+        assert pids_marked({zombie.id})
+        done = await by_hand(["a", "b"], dry_run=False, now=False)
+        assert [it.outcome for it in done.settled] == ["", "its end is known now: stopped"]
+        assert not pids_marked({zombie.id})
+        assert pids_marked({orphan.id})
+        at_once = await by_hand(["a", "b"], dry_run=False, now=True)
+        assert [it.outcome for it in at_once.settled] == ["stopped"]
+        assert not pids_marked({orphan.id})
+        assert world.world.remote.show(orphan.branch, "new.txt") == "x"
+        assert (await by_hand(["a", "b"], dry_run=False, now=True)).settled == ()
+
+
+async def test_the_command_says_what_it_found_and_did(faulty: MakeWorld) -> None:
+    world = faulty("a", "far")
+    cli = Cli(world.world)
+    assert (
+        cli("reconcile").out == "a    0 workers, as it should be\nfar  0 workers, as it should be\n"
+    )
+    async with world.federation() as federation:
+        attempt = await started(world, federation, on="a")
+    forget(world.world, attempt)
+    world.faults["far"].change(partition="the cable is cut")
+    planned = cli("reconcile", "--dry-run", "--now")
+    assert planned.out.splitlines() == [
+        "a    1 worker",
+        f"  orphan  {attempt.id}  nobody knows of it",
+        "    would be stopped",
+        "far  cannot be asked",
+    ]
+    assert "warning: far does not answer: the cable is cut" in planned.err
+    left = cli("reconcile", "--json").json()
+    (found,) = left["findings"]
+    assert (found["kind"], found["step"], found["outcome"]) == ("orphan", "leave", None)
+    assert [(it["name"], it["workers"]) for it in left["outposts"]] == [("a", 1), ("far", None)]
+    assert left["outposts"][1]["error"]["code"] == "fault"
+    assert pids_marked({attempt.id})
+    assert "    stopped\n" in cli("reconcile", "--now").out
+    assert not pids_marked({attempt.id})
