@@ -111,7 +111,7 @@ class Controller:
         holder = f"{socket.gethostname()}:{self._federation.home}"
         while not self._stop.is_set():
             try:
-                return await build(self._federation, self._federation.parts, holder)
+                return await build(self._federation, holder)
             except StoreError as exc:
                 logger.warning("%s", exc.message)
                 self._note((), exc.message)

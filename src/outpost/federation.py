@@ -15,7 +15,7 @@ import asyncio
 import os
 import socket
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     from outpost.control.explain import Explanation
     from outpost.control.overview import OutpostStatus
     from outpost.control.prune import Pruned
+    from outpost.control.reconciler import Reconciled
     from outpost.control.start import Placement
     from outpost.ports import Clock, Store
+    from outpost.testing import Result
 
 __all__ = ["Federation", "SpawnOptions", "SpawnedWorker", "Submitted"]
 
@@ -245,15 +247,11 @@ class Federation:
 
         Workers that a used-up cap is to stop are stopped.
         """
-        from outpost.control.spending import Spending  # noqa: PLC0415 - here only
-
         follower = await self.parts.follower()
         attempts = await self.store.attempts()
         seen = await asyncio.gather(*(follower.refresh(attempt) for attempt in attempts))
-        spending = Spending(store=self.store, clock=self.clock, rules=self.parts.rules)
-        seen = await spending.keep(
-            seen, lambda it, reason: SpawnedWorker(self, it).stop(reason=reason)
-        )
+        stopper = await self.parts.stopper()
+        seen = await self.parts.spending.keep(seen, stopper.stop)
         await self.parts.duties.carry_out()
         return seen
 
@@ -355,6 +353,40 @@ class Federation:
 
         before = BEFORE if before_s is None else timedelta(seconds=before_s)
         return await Pruner(federation=self, before=before, dry_run=dry_run).prune()
+
+    async def reconcile(self, *, dry_run: bool = False, now: bool = False) -> Reconciled:
+        """Compare what outposts really run with the store, and settle what differs.
+
+        ``now`` also stops what nobody knows of, without waiting for another look.
+        """
+        names = [outpost.name for outpost in self.config.outposts if outpost.installed]
+        reconciler = await self.parts.reconciler()
+        return await reconciler.by_hand(names, dry_run=dry_run, now=now)
+
+    async def conformance(
+        self,
+        name: str,
+        *,
+        repo_url: str | None = None,
+        slow: bool = False,
+        report: Callable[[Result], None] | None = None,
+    ) -> list[Result]:
+        """Check on an outpost of the configuration that its backend keeps its promises.
+
+        ``repo_url`` is a repository that may be pushed to, where the outpost cannot reach one on
+        this machine; ``slow`` carries out what takes long, too.
+        """
+        from outpost.testing.live import check_configured  # noqa: PLC0415 - here only
+
+        return await check_configured(
+            self.config,
+            name,
+            home=self.home,
+            environment=self.environment,
+            repo_url=repo_url,
+            slow=slow,
+            report=report,
+        )
 
     async def diagnose(self, *, fix: bool = False) -> Diagnosis:
         """Look at everything this federation depends on; with ``fix`` do what is safe."""

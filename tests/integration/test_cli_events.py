@@ -166,10 +166,15 @@ def test_follow_is_woken_whatever_keeps_the_store(cli: Cli, store_url: str) -> N
     config = cli.world.config(json.dumps({"store": {"url": store_url}}))
     asyncio.run(_add_tasks(store_url, range(1)))
     with following(cli, "--config", config) as (process, _):
-        for number in (1, 2, 3):
-            lines = (cli.here / "followed").read_text
-            until(lambda: len(lines().splitlines()) == number, "it is shown", deadline_s=4)  # noqa: B023
+
+        def shown(number: int) -> bool:
+            return len((cli.here / "followed").read_text().splitlines()) == number
+
+        until(lambda: shown(1), "what has happened is shown")
+        for number in (1, 2):
             asyncio.run(_add_tasks(store_url, range(number, number + 1)))
+            # Sooner than it would look without being told.
+            until(lambda: shown(number + 1), "what happens is shown", deadline_s=4)  # noqa: B023
         assert process.poll() is None
 
 

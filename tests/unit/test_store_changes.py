@@ -42,7 +42,7 @@ async def waiting(store: Store, timeout_s: float = DEADLINE_S) -> AsyncIterator[
     """Wait beside the block, which the wait has begun before."""
     async with asyncio.TaskGroup() as group:
         task = group.create_task(store.wait_for_change(timeout_s))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0)
         assert not task.done()
         yield task
 
@@ -114,7 +114,7 @@ async def test_progress_is_not_said_by_a_server(store: Store, other: Store) -> N
 async def test_all_who_wait_are_woken(store: Store, other: Store) -> None:
     async with asyncio.TaskGroup() as group:
         waits = [group.create_task(store.wait_for_change(DEADLINE_S)) for _ in range(3)]
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0)
         await other.add_task(a_task())
     assert [wait.result() for wait in waits] == [True] * 3
 
@@ -123,9 +123,9 @@ async def test_who_leaves_takes_nothing_along(store: Store, other: Store) -> Non
     async with asyncio.TaskGroup() as group:
         leaving = group.create_task(store.wait_for_change(DEADLINE_S))
         staying = group.create_task(store.wait_for_change(DEADLINE_S))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0)
         leaving.cancel()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0)
         await other.add_task(a_task())
         assert await staying is True
     assert leaving.cancelled()
@@ -146,7 +146,7 @@ async def test_other_calls_do_not_wait(store: Store) -> None:
 async def test_closing_ends_the_wait(store: Store) -> None:
     async with asyncio.TaskGroup() as group:
         waits = [group.create_task(store.wait_for_change(DEADLINE_S * 2)) for _ in range(2)]
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0)
         async with asyncio.timeout(DEADLINE_S):
             await store.close()
     assert [wait.result() for wait in waits] == [False] * 2

@@ -34,6 +34,7 @@ class Expected:
 
     state: State = State.QUEUED
     made: int = 0
+    retries: int = 0
     attempts: dict[str, Attempt] = field(default_factory=dict)
 
 
@@ -86,23 +87,30 @@ class StoreMachine(RuleBasedStateMachine):
         state=st.sampled_from(State),
         seq=st.integers(0, 3),
         older=st.integers(0, 1),
+        died=st.booleans(),
+        again=st.booleans(),
     )
-    def apply(self, attempt: Attempt, state: State, seq: int, older: int) -> None:
-        news = replace(attempt, state=state, seq=seq, fence=attempt.fence - older)
-        applied = self.runner.run(self.store.apply(news))
+    def apply(
+        self, attempt: Attempt, state: State, seq: int, older: int, died: bool, again: bool
+    ) -> None:
+        news = replace(attempt, state=state, seq=seq, died=died, fence=attempt.fence - older)
+        again_at = StandingClock().now() if again else None
+        applied = self.runner.run(self.store.apply(news, again_at=again_at))
+        assert applied == self._learn(news, again=again)
+
+    @rule(news=st.lists(st.tuples(attempts, st.sampled_from(State), st.integers(0, 3)), max_size=4))
+    def apply_all(self, news: list[tuple[Attempt, State, int]]) -> None:
+        learnt = [replace(attempt, state=state, seq=seq) for attempt, state, seq in news]
+        applied = self.runner.run(self.store.apply_all(learnt))
+        assert applied == [self._learn(one) for one in learnt]
+
+    @rule(attempt=attempts, reason=st.sampled_from(["over its cap", "not needed"]))
+    def ask_to_stop(self, attempt: Attempt, reason: str) -> None:
+        asked = self.runner.run(self.store.ask_to_stop(attempt.id, reason))
         known, stored = self._known(attempt)
-        allowed = (
-            stored is not None
-            and not older
-            and seq >= stored.seq
-            and state is not State.QUEUED
-            and stored.state not in ENDED - {State.LOST}
-            and may_become(stored.state, state)
-        )
-        assert applied == allowed
-        if known and stored and allowed:
-            known.attempts[attempt.id] = replace(stored, state=state, seq=seq)
-            self._follow(known, attempt, state)
+        assert asked == (stored is not None and stored.state in ACTIVE)
+        if known and stored and asked:
+            known.attempts[attempt.id] = replace(stored, stop_asked=stored.stop_asked or reason)
 
     @rule(attempt=attempts)
     def release(self, attempt: Attempt) -> None:
@@ -112,15 +120,17 @@ class StoreMachine(RuleBasedStateMachine):
         if known and stored and released:
             ended_at = StandingClock().now()
             known.attempts[attempt.id] = replace(stored, state=State.FAILED, ended_at=ended_at)
-            self._follow(known, attempt, State.QUEUED)
+            known.state = State.QUEUED
+            known.retries += 1
 
-    @rule(task_id=tasks)
-    def cancel(self, task_id: str) -> None:
-        cancelled = self.runner.run(self.store.cancel(task_id, ""))
+    @rule(task_id=tasks, failed=st.booleans())
+    def end_queued(self, task_id: str, failed: bool) -> None:
+        end = self.store.give_up if failed else self.store.cancel
+        ended = self.runner.run(end(task_id, ""))
         known = self.expected.get(task_id)
-        assert cancelled == (known is not None and known.state is State.QUEUED)
-        if known and cancelled:
-            known.state = State.STOPPED
+        assert ended == (known is not None and known.state is State.QUEUED)
+        if known and ended:
+            known.state = State.FAILED if failed else State.STOPPED
 
     @rule(attempt=consumes(attempts))
     def forget(self, attempt: Attempt) -> None:
@@ -139,8 +149,28 @@ class StoreMachine(RuleBasedStateMachine):
         for task_id, known in self.expected.items():
             stored = self.runner.run(self.store.attempts_of(task_id))
             assert stored == list(known.attempts.values())
-            assert self.runner.run(self.store.task(task_id)).state is known.state
+            task = self.runner.run(self.store.task(task_id))
+            assert (task.state, task.retries) == (known.state, known.retries)
         assert max(self._slots().values(), default=0) <= MAX_WORKERS
+
+    @invariant()
+    def the_log_tells_how_everything_came_to_be(self) -> None:
+        attempts, tasks = dict[str, State](), dict[str, State]()
+        for line in self.runner.run(self.store.transitions()):
+            if line.attempt_id:
+                before = attempts.get(line.attempt_id, State.QUEUED)
+                attempts[line.attempt_id] = line.after
+                # Where the task is, its newest attempt took it: the one that was there before.
+                if tasks[line.task_id] is before:
+                    tasks[line.task_id] = line.after
+            else:
+                before = tasks.get(line.task_id)  # type: ignore[assignment]
+                tasks[line.task_id] = line.after
+            assert line.before is before or line.before in ENDED
+        for task_id, known in self.expected.items():
+            assert {id: attempts[id] for id in known.attempts} == {
+                id: attempt.state for id, attempt in known.attempts.items()
+            }
 
     def _slots(self) -> Counter[str]:
         return Counter(
@@ -154,10 +184,26 @@ class StoreMachine(RuleBasedStateMachine):
         known = self.expected.get(attempt.task_id)
         return known, known.attempts.get(attempt.id) if known else None
 
-    @staticmethod
-    def _follow(known: Expected, attempt: Attempt, state: State) -> None:
-        if attempt.number == known.made:
-            known.state = state
+    def _learn(self, news: Attempt, *, again: bool = False) -> bool:
+        """Do to the model what applying does, and return whether that is allowed."""
+        known, stored = self._known(news)
+        if known is None or stored is None or stored.fence != news.fence:
+            return False
+        if news.seq < stored.seq or news.state is State.QUEUED:
+            return False
+        if stored.state in ENDED - {State.LOST} or not may_become(stored.state, news.state):
+            return False
+        known.attempts[news.id] = replace(news, stop_asked=stored.stop_asked)
+        if news.number != known.made:
+            return True
+        broken_off = news.state is State.LOST or (news.state is State.FAILED and news.died)
+        if known.state is stored.state:
+            tried = again and broken_off and not stored.stop_asked
+            known.state = State.QUEUED if tried else news.state
+            known.retries += tried
+        elif known.state is State.QUEUED and news.state is State.DONE:
+            known.state = State.DONE
+        return True
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,16 @@ from sqlalchemy import create_engine
 from outpost.model import Priority, State
 from outpost.store import open_store
 from outpost.store.connection import HEAD
-from tests.unit.store_values import a_decision, a_task, claimed
+from tests.unit.store_values import NOON, a_decision, a_task, claimed
 
-FIRST, BEFORE_MONEY = "0001", "0002"
+FIRST, BEFORE_MONEY, BEFORE_LOG = "0001", "0002", "0003"
+EARLIER = [FIRST, BEFORE_MONEY, BEFORE_LOG]
 TASKS = (
     "INSERT INTO tasks (id, issue_id, source, title, body, repo_url, created_at, agent_name,"
     " agent_argv, priority, labels, state, reason, attempts_made) VALUES"
+)
+DECISIONS = (
+    "INSERT INTO decisions (id, task_id, attempt_id, decided_at, candidates, refused, rule) VALUES"
 )
 REFUSED = '{"outpost": "far", "code": "full", "detail": "is full", "numbers": {"active": 3}}'
 
@@ -44,9 +48,13 @@ def make_old(path: Path, revision: str = FIRST) -> None:
                 f" 'It is broken.', 'https://example.org/repository.git', 177236640{number}123457,"
                 f" 'command', '[\"make\", \"mended\"]', {priority}, '[]', 'queued', '', 0)"
             )
+        # Ranked by the revision that brought that, or else as it was queued.
+        if revision >= BEFORE_LOG:
+            connection.exec_driver_sql(
+                "UPDATE tasks SET rank = created_at + priority * 6 * 3600000000"
+            )
         connection.exec_driver_sql(
-            "INSERT INTO decisions VALUES (1, 't-000002', NULL, 1772366400123457, '[]',"
-            f" '[{REFUSED}]', '')"
+            f"{DECISIONS} (1, 't-000002', NULL, 1772366400123457, '[]', '[{REFUSED}]', '')"
         )
         connection.exec_driver_sql(
             "INSERT INTO attempts VALUES ('w-000001', 't-000001', 'gt-1', 1, 1, 'local', 'local',"
@@ -54,13 +62,13 @@ def make_old(path: Path, revision: str = FIRST) -> None:
             " '', NULL, 0, 0, 0, 0, NULL, NULL, NULL, '', NULL, NULL, '', '')"
         )
         connection.exec_driver_sql(
-            "INSERT INTO decisions VALUES (2, 't-000001', 'w-000001', 1772366400123457,"
+            f"{DECISIONS} (2, 't-000001', 'w-000001', 1772366400123457,"
             f" '[\"local\", \"near\"]', '[{REFUSED}]', 'preferred')"
         )
     engine.dispose()
 
 
-@pytest.mark.parametrize("revision", [FIRST, BEFORE_MONEY])
+@pytest.mark.parametrize("revision", EARLIER)
 async def test_what_was_stored_before_is_kept_and_goes_on(tmp_path: Path, revision: str) -> None:
     path = tmp_path / "outpost.db"
     make_old(path, revision)
@@ -79,7 +87,7 @@ async def test_what_was_stored_before_is_kept_and_goes_on(tmp_path: Path, revisi
         assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == (HEAD,)
 
 
-@pytest.mark.parametrize("revision", [FIRST, BEFORE_MONEY])
+@pytest.mark.parametrize("revision", EARLIER)
 async def test_what_was_queued_before_is_ranked(tmp_path: Path, revision: str) -> None:
     make_old(tmp_path / "outpost.db", revision)
     store = open_store(tmp_path / "outpost.db")
@@ -93,7 +101,7 @@ async def test_what_was_queued_before_is_ranked(tmp_path: Path, revision: str) -
     await store.close()
 
 
-@pytest.mark.parametrize("revision", [FIRST, BEFORE_MONEY])
+@pytest.mark.parametrize("revision", EARLIER)
 async def test_decisions_made_before_are_still_read(tmp_path: Path, revision: str) -> None:
     make_old(tmp_path / "outpost.db", revision)
     store = open_store(tmp_path / "outpost.db")
@@ -102,6 +110,41 @@ async def test_decisions_made_before_are_still_read(tmp_path: Path, revision: st
     ranked = (first, replace(second, why=""))
     assert await store.decision("t-000001") == replace(placed, ranked=ranked)
     assert await store.decision("t-000002") == a_decision(a_task(2))
+    await store.close()
+
+
+@pytest.mark.parametrize("revision", EARLIER)
+async def test_what_ran_before_is_followed_on(tmp_path: Path, revision: str) -> None:
+    make_old(tmp_path / "outpost.db", revision)
+    store = open_store(tmp_path / "outpost.db")
+    (attempt,) = await store.attempts()
+    known = (attempt.told, attempt.died, attempt.stop_asked, attempt.checkpoint)
+    assert known == (State.WORKING, False, "", "")
+    assert await store.transitions() == []
+    assert await store.leases() == []
+    assert await store.apply(replace(attempt, state=State.LOST), again_at=NOON)
+    assert (await store.task(attempt.task_id)).state is State.QUEUED
+    assert len(await store.transitions()) == 2
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("reserved", State.STARTING),
+        ("pushing", State.PUSHING),
+        ("unknown", State.WORKING),
+        ("lost", State.WORKING),
+    ],
+)
+async def test_what_a_log_told_last_is_guessed(tmp_path: Path, state: str, told: State) -> None:
+    path = tmp_path / "outpost.db"
+    make_old(path, BEFORE_LOG)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE attempts SET state = ?", (state,))
+    store = open_store(path)
+    (attempt,) = await store.attempts(ended=True)
+    assert attempt.told is told
     await store.close()
 
 

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from outpost.control.follow import Follower
     from outpost.control.intake import Intake
     from outpost.control.queue import Queue
+    from outpost.control.reconciler import Reconciler
     from outpost.control.rules import Rules
     from outpost.control.sites import Sites
     from outpost.control.situation import Looker
+    from outpost.control.spending import Spending
     from outpost.control.start import Starter
     from outpost.control.stopping import Stopper
     from outpost.ports import Clock, Store
@@ -120,6 +122,25 @@ class Parts:
 
         grace_s = self._ground.config.defaults.stop_grace_s
         return Stopper(follower=await self.follower(), grace_s=grace_s)
+
+    async def reconciler(self) -> Reconciler:
+        """Return what compares the outposts with the store."""
+        from outpost.control.reconciler import Reconciler  # noqa: PLC0415
+
+        return Reconciler(
+            self._ground.store,
+            self._ground.clock,
+            outposts=(await self.sites()).backend,
+            catch_up=(await self.follower()).catch_up,
+            stop_grace_s=self._ground.config.defaults.stop_grace_s,
+        )
+
+    @property
+    def spending(self) -> Spending:
+        """What says whom a used-up cap stops."""
+        from outpost.control.spending import Spending  # noqa: PLC0415
+
+        return Spending(store=self._ground.store, clock=self._ground.clock, rules=self.rules)
 
     async def looker(self) -> Looker:
         """Return what looks at the outposts before a decision."""

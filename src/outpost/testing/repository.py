@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,7 +42,11 @@ async def take_branches(
     listed = await _git(environment, "ls-remote", repo_url, pattern)
     found = {ref: commit for commit, _, ref in (it.partition("\t") for it in listed.splitlines())}
     if found:
-        await _git(environment, "push", "--quiet", repo_url, *(f":{ref}" for ref in found))
+        with tempfile.TemporaryDirectory(prefix="outpost-conformance-") as folder:
+            # Deleting is a push, and a push is from a repository.
+            await _git(environment, "init", "--quiet", "--bare", folder)
+            push = ("--git-dir", folder, "push", "--quiet", repo_url)
+            await _git(environment, *push, *(f":{ref}" for ref in found))
     return {ref.removeprefix("refs/heads/"): commit for ref, commit in found.items()}
 
 
@@ -56,5 +61,5 @@ async def _git(environment: Mapping[str, str], *arguments: str) -> str:
     )
     out, err = await process.communicate()
     if process.returncode:
-        raise ContractBroken(f"git {arguments[0]} must work here too", err.decode().strip())
+        raise ContractBroken(f"git must work here too: {' '.join(arguments)}", err.decode().strip())
     return out.decode().strip()

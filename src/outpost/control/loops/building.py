@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from outpost.control.loops.dispatch import Dispatch
 from outpost.control.loops.duties import CarryOut
+from outpost.control.loops.expire import Expire
 from outpost.control.loops.leases import Leases
+from outpost.control.loops.reconcile import Reconcile
 from outpost.control.loops.running import Running
 from outpost.control.loops.supervise import Supervise
+from outpost.control.loops.sweep import Sweep
 
 if TYPE_CHECKING:
     from outpost.control.parts import Ground, Parts
 
+    class Whole(Ground, Protocol):
+        """A federation, as far as its loops need it."""
 
-async def build(ground: Ground, parts: Parts, holder: str) -> Running:
+        @property
+        def parts(self) -> Parts:
+            """What acts for it."""
+            ...
+
+
+async def build(whole: Whole, holder: str) -> Running:
     """Return all loops, ready to run. ``holder`` is what this controller calls itself."""
-    store, clock = ground.store, ground.clock
-    given = ground.config.controller
-    configured = [it.name for it in ground.config.outposts if it.installed]
+    store, clock, parts = whole.store, whole.clock, whole.parts
+    given = whole.config.controller
+    configured = [it.name for it in whole.config.outposts if it.installed]
+    sites = await parts.sites()
     follower = await parts.follower()
     leases = Leases(store, holder, lambda: configured)
     duties = CarryOut(parts.duties)
@@ -29,5 +41,20 @@ async def build(ground: Ground, parts: Parts, holder: str) -> Running:
 
     supervise = Supervise(follower, leased=leases, silent_after_s=given.silent_after_s, ended=ended)
     dispatch = Dispatch(store, parts.queue, supervise.wake.set)
-    woken = (supervise, dispatch, duties)
-    return Running((leases, supervise, dispatch, duties), clock=clock, store=store, on_change=woken)
+    expire = Expire(
+        parts.spending,
+        outposts=sites.backend,
+        leased=leases,
+        settings=given,
+        stop=(await parts.stopper()).stop,
+        give_up=follower.settle,
+    )
+    reconcile = Reconcile(
+        await parts.reconciler(), clock, leased=leases, orphan_grace_s=given.orphan_grace_s
+    )
+    return Running(
+        (leases, supervise, dispatch, duties, expire, reconcile, Sweep(whole, leased=leases)),
+        clock=clock,
+        store=store,
+        on_change=(supervise, dispatch, duties),
+    )
