@@ -64,10 +64,10 @@ STEPS = frozenset({"worker.events[]", "shell.get", "shell.stream", "shell.stream
 class Story:
     """What is killed at its points: a program, told by ``prepare`` what to do in a fresh home.
 
-    ``needed`` are calls that it makes for sure. ``expected`` returns, once the program has died,
-    how many tasks are to have which end; it may also do what the world does meanwhile.
-    ``outposts`` is that of the configuration, in which ``FOLDER`` is the world's. ``fresh``: the
-    home has no store yet.
+    ``needed`` are calls that it makes for sure; with ``only_there`` it is killed at those only.
+    ``expected`` returns, once the program has died, how many tasks are to have which end; it may
+    also do what the world does meanwhile. ``outposts`` is that of the configuration, in which
+    ``FOLDER`` is the world's. ``fresh``: the home has no store yet.
     """
 
     name: str
@@ -75,6 +75,7 @@ class Story:
     expected: Callable[[CrashWorld, Federation], Awaitable[Mapping[State, int]]]
     needed: frozenset[str]
     outposts: str = LOCAL
+    only_there: bool = False
     fresh: bool = False
 
 
@@ -287,19 +288,17 @@ class Crashing:
         return CrashWorld(world, self.story)
 
 
-def chosen(points: Sequence[Point], calls: Callable[[str], bool] | None = None) -> list[Point]:
+def chosen(points: Sequence[Point], story: Story) -> list[Point]:
     """Return the points to be killed at: all of writes and of calls of outposts, some of reads."""
     numbers: dict[str, list[int]] = {}
     for point in points:
-        if point.when == "before":
+        if point.when == "before" and (not story.only_there or point.call in story.needed):
             numbers.setdefault(point.call, []).append(point.number)
     some: list[Point] = []
-    for call, all_numbers in numbers.items():
-        if calls is not None and not calls(call):
-            continue
+    for call, found in numbers.items():
         if call in WRITES or not (call.startswith("store.") or call in STEPS):
-            some += [Point(call, n, when) for n in all_numbers for when in ("before", "after")]
+            some += [Point(call, number, when) for number in found for when in ("before", "after")]
         else:
-            few = {all_numbers[0], all_numbers[len(all_numbers) // 2], all_numbers[-1]}
+            few = {found[0], found[len(found) // 2], found[-1]}
             some += [Point(call, number, "before") for number in sorted(few)]
     return some

@@ -52,8 +52,9 @@ logger = logging.getLogger("outpost.controller")
 class Standing:
     """What a running controller says of itself: its process, and how its loops are.
 
-    ``round_at`` is when it last looked around, for which the ``rounds``-th time; ``trouble`` what
-    is wrong with its configuration's file, or a loop of its; empty if nothing.
+    ``round_at`` is when it last looked at them, ``rounds`` how often the busiest went round;
+    ``trouble`` is what is wrong with the configuration's file, or with a store that cannot be used
+    at all; empty if nothing.
     """
 
     pid: int
@@ -141,8 +142,7 @@ class Controller:
             if anew:
                 logger.info("the configuration has changed")
                 return True
-            troubled = (f"{it.name}: {it.trouble}" for it in loops.standings if it.trouble)
-            self._note(loops.standings, warning or next(troubled, ""))
+            self._note(loops.standings, warning)
             if await self._busy():
                 busy_at = time.monotonic()
             elif self._idle_s is not None and time.monotonic() - busy_at >= self._idle_s:
@@ -209,6 +209,7 @@ def standing(home: Path) -> Standing | None:
     try:
         said = json.loads((home / _STANDING).read_text())
         loops = tuple(LoopStanding(**loop) for loop in said.pop("loops", ()))
+        said.pop("round_s", None)  # of an earlier version
         return Standing(**said, loops=loops)
     except (OSError, ValueError, TypeError):
         # It has only just begun.

@@ -352,6 +352,18 @@ class Blind(Cut):
         return []
 
 
+class Trusting(Cut):
+    """Takes a worker that it cannot see for stopped."""
+
+    def worker(self, handle: Handle) -> ShellWorker:
+        return TrustingWorker(self, handle)
+
+
+class TrustingWorker(CutWorker):
+    async def stop(self, *, grace_s: float, reason: str) -> None:
+        return
+
+
 class ShowsArguments(LocalOutpost):
     async def spawn(self, order: WorkOrder, environment: Environment) -> Handle:
         if secret := environment["agent"].get(SECRET):

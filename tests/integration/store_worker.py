@@ -70,6 +70,10 @@ async def churn(store: Store, name: str) -> None:
             await store.cancel(task.id, "full")
         elif number % 4 == 0:
             assert await store.release(claimed, "no room")
+        elif number % 4 == 3:
+            assert await store.apply_all([replace(claimed, state=State.WORKING, seq=1)]) == [True]
+            lost = replace(claimed, state=State.LOST, seq=1)
+            assert await store.apply(lost, again_at=claimed.created_at)
         else:
             assert await store.apply(replace(claimed, state=State.WORKING, seq=1))
             assert await store.apply(replace(claimed, state=State.DONE, seq=2))

@@ -203,7 +203,6 @@ def test_another_worker_goes_on_from_what_a_killed_one_left(
     worker = workers.start(shell(f"{script}; {wait_for(go)}"), "Mend.", {}, limits=OFTEN)
     worker.until(lambda: "new.txt" in _files(remote), "a checkpoint with all files")
     worker.kill()
-    left = remote.refs()[WIP]
 
     seen = Path(f"{go}.seen")
     script = f"(git status --porcelain; git log --format=%s main..) > {seen}; echo b > b.txt"

@@ -30,10 +30,10 @@ def left(world: World) -> set[str]:
 
 
 def test_every_check_is_a_line_and_nothing_stays(cli: Cli) -> None:
-    process = cli.start(*DOCTOR, "local")
-    assert process.stdout
-    lines = [line.rstrip("\n") for line in process.stdout]
-    assert process.wait() == 0, lines
+    with cli.start(*DOCTOR, "local") as process:
+        assert process.stdout
+        lines = [line.rstrip("\n") for line in process.stdout]
+    assert process.returncode == 0, lines
     *checks, blank, summed = lines
     assert blank == ""
     names = [line[9:].split("  ")[0].split(":")[0] for line in checks]

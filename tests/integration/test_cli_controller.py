@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import os
 import re
 import signal
 import subprocess
@@ -167,14 +167,17 @@ def test_an_unknown_format_is_refused(cli: Cli) -> None:
 
 
 def _queue(cli: Cli) -> str:
-    """Store a task that only a controller will start; return its id."""
-    full = "outposts: [{name: local, type: local, max_workers: 1}]\n"
-    path = cli.world.config(full)
-    first = cli.spawn("sleep 60", "--config", path)["worker"]
-    queued: str = cli.spawn("true", "--config", path)["task"]
-    os.kill(cli.world.pids(first)[1], 15)
-    cli.world.gone(first)
-    return queued
+    """Store a task that nobody has looked at yet; return its id."""
+    world = cli.world
+
+    async def store() -> str:
+        async with world.federation() as federation:
+            asked = world.options("true", world.remote)
+            task = await federation.resolve("text:Mend the words", asked)
+            await federation.store.add_task(task)
+            return task.id
+
+    return asyncio.run(store())
 
 
 def _worker_of(cli: Cli, task: str) -> str:

@@ -7,15 +7,17 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
 from outpost.backends.local import LocalOptions, LocalOutpost
 from outpost.control.environment import worker_environment
-from outpost.errors import NotFound
-from outpost.model import Capabilities, Health
+from outpost.errors import NotFound, OutpostFault, UserError
+from outpost.model import Capabilities, Handle, Health
 from outpost.ports import Setup
 from outpost.testing import (
     CHECKS,
@@ -34,7 +36,7 @@ from outpost.testing import (
 )
 from outpost.testing.bench import MakeOutpost
 from outpost.testing.live import check_configured
-from tests.doubles.broken_outposts import FAULTS, Blind, Cut, end_spared
+from tests.doubles.broken_outposts import FAULTS, Blind, Cut, Trusting, end_spared
 from tests.world import World, pids_naming, remove_tmux_socket, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
@@ -120,11 +122,14 @@ async def test_a_fault_fails_its_check_and_no_other(
     assert failed[name]
 
 
-async def test_absent_for_unseen_fails_its_check(world: World) -> None:
-    async with bench_of(world, LocalOutpost, cut=Blind) as bench:
+@pytest.mark.parametrize(("cut", "reason"), [(Blind, "unseen"), (Trusting, "stop must raise")])
+async def test_wrong_words_of_what_is_unseen_fail_their_check(
+    world: World, cut: type[LocalOutpost], reason: str
+) -> None:
+    async with bench_of(world, LocalOutpost, cut=cut) as bench:
         result = await run_check(bench, BY_NAME["what_cannot_be_seen_is_not_dead"])
     assert result.outcome is Outcome.FAILED
-    assert "unseen" in result.reason
+    assert reason in result.reason
 
 
 def test_every_check_has_a_fault_that_it_finds() -> None:
@@ -178,6 +183,41 @@ async def test_whatever_a_backend_raises_hides_no_other_check(world: World) -> N
     assert reported == results
 
 
+async def test_what_cannot_be_taken_away_fails_the_check_that_left_it(world: World) -> None:
+    class Keeps(LocalOutpost):
+        async def destroy(self, handle: Handle) -> None:
+            raise OutpostFault("not today", outpost=self.name)
+
+    async with bench_of(world, Keeps) as bench:
+        result = await run_check(bench, BY_NAME["find_of_nobody_is_none"])
+    assert result.outcome is Outcome.FAILED
+    assert result.detail.endswith("not today")
+
+
+async def test_a_start_that_was_cut_off_is_looked_for_again(world: World) -> None:
+    class Shows(LocalOutpost):
+        """Shows what it has started only a while later."""
+
+        began: ClassVar[float] = time.monotonic()
+
+        async def probe(self, worker_id: str | None = None) -> list[dict[str, str]]:
+            late = time.monotonic() > Shows.began + 1.0
+            return await super().probe(worker_id) if late else []
+
+    async with bench_of(world, Shows) as bench:
+        Shows.began = time.monotonic()
+        starting = asyncio.create_task(bench.spawn("sleep 60"))
+        until_there = Path(outpost(Shows, world, bench.federation_id).place().root) / "workers"
+        await bench.until(lambda: _exists(until_there), "the worker's folder")
+        starting.cancel()
+        assert await bench.clear() == []
+        assert list(until_there.iterdir()) == []
+
+
+async def _exists(path: Path) -> bool:
+    return path.exists()
+
+
 async def test_a_cancelled_run_leaves_no_worker(world: World) -> None:
     async with bench_of(world, LocalOutpost) as bench:
         running = asyncio.create_task(run_checks(bench, [BY_NAME["lines_come_while_work_runs"]]))
@@ -218,6 +258,23 @@ async def test_a_configured_outpost_is_checked_beside_its_own_work(world: World)
     assert [it.outcome for it in results] == [Outcome.PASSED, Outcome.PASSED], results
     assert reported == results
     until(lambda: world.worker_ids() == {worker.id}, "the kit's workers are gone")
+
+
+async def test_a_repository_that_cannot_be_had_is_no_fault_of_the_outpost(world: World) -> None:
+    reported: list[Result] = []
+    async with world.federation() as federation:
+        with pytest.raises(UserError, match="cannot use /no/such/repository") as caught:
+            await check_configured(
+                federation.config,
+                "local",
+                home=federation.home,
+                environment=federation.environment,
+                repo_url="/no/such/repository",
+                report=reported.append,
+            )
+    assert "--repo URL" in caught.value.hint
+    assert reported == []
+    assert world.worker_ids() == set()
 
 
 async def test_destroy_closes_a_view_that_is_just_opening(world: World) -> None:

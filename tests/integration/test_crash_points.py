@@ -23,7 +23,7 @@ from tests.world import Remote
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
-LANES = 4
+LANES = 6
 
 
 async def to_spawn(world: CrashWorld, _federation: Federation) -> Sequence[str]:
@@ -136,6 +136,7 @@ STORIES = {
             prepare=to_mend,
             expected=one_done,
             needed=frozenset({"worker.recover", "store.apply", "store.claim", "outpost.spawn"}),
+            only_there=True,
         ),
         Story(
             name="stop",
@@ -150,6 +151,7 @@ STORIES = {
             expected=spawned,
             needed=SPAWNS | {"outpost.find"},
             outposts=faulty("a"),
+            only_there=True,
         ),
         Story(
             name="unseen",
@@ -159,6 +161,7 @@ STORIES = {
             expected=both_done,
             needed=SPAWNS - {"store.add_task"} | {"outpost.find", "store.change_breaker"},
             outposts=faulty("a"),
+            only_there=True,
         ),
         Story(
             name="failover",
@@ -166,6 +169,7 @@ STORIES = {
             expected=both_done,
             needed=SPAWNS - {"store.add_task"} | {"store.release", "store.change_breaker"},
             outposts=faulty("a", "b"),
+            only_there=True,
         ),
     )
 }
@@ -194,7 +198,7 @@ async def test_killed_anywhere_it_is_finished_once(
     isolated_environment["PYTHONPATH"] = bring(packages)
     monkeypatch.syspath_prepend(str(packages))
     crashing = Crashing(STORIES[name], tmp_path, remote, template, LANES)
-    points = chosen(await crashing.record())
+    points = chosen(await crashing.record(), crashing.story)
     await crashing.kill_at(points)
     assert not crashing.faults
     killed = {point.call for point, code in crashing.exits.items() if code == -signal.SIGKILL}

@@ -11,7 +11,6 @@ import pytest
 
 from outpost.control.deadlines import ASKED
 from outpost.control.loops.expire import Expire
-from outpost.control.spending import Spending
 from outpost.federation import Federation
 from outpost.model import Attempt, State
 from outpost.testing.faulty import bring
@@ -67,7 +66,7 @@ async def the_loop(federation: Federation, *names: str, stops: Stops | None = No
     follower = await federation.parts.follower()
     stop = (await federation.parts.stopper()).stop
     return Expire(
-        Spending(store=federation.store, clock=federation.clock, rules=federation.parts.rules),
+        federation.parts.spending,
         outposts=follower.outposts,
         leased=Ours(*names),
         settings=federation.config.controller,

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import sqlite3
 import time
@@ -22,6 +21,7 @@ from outpost.control.reconciler import Reconciler, Step
 from outpost.control.reconciling import Kind
 from outpost.federation import Federation
 from outpost.model import Attempt, State
+from outpost.runner.place import Place
 from outpost.testing.faulty import bring
 from tests.faulty_world import PATIENCE, FaultyWorld, SteppedClock
 from tests.integration.cli_world import Cli
@@ -48,21 +48,10 @@ def faulty(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mak
     return make
 
 
-async def the_reconciler(federation: Federation) -> Reconciler:
-    follower = await federation.parts.follower()
-    return Reconciler(
-        federation.store,
-        federation.clock,
-        outposts=follower.outposts,
-        catch_up=follower.catch_up,
-        stop_grace_s=federation.config.defaults.stop_grace_s,
-    )
-
-
 async def the_loop(federation: Federation, *names: str) -> Reconcile:
     """Return the loop as a controller has it that looks after these outposts."""
     return Reconcile(
-        await the_reconciler(federation),
+        await federation.parts.reconciler(),
         federation.clock,
         leased=Ours(*names),
         orphan_grace_s=GRACE_S,
@@ -115,8 +104,11 @@ async def test_an_orphan_is_left_alone_for_a_while_and_then_stopped_with_its_wor
         assert pids_marked({attempt.id})
         clock.step(1)
         await settled(loop, attempt)
-        await loop.round()
-        assert (loop.doing, loop.waiting) == ("", 0)
+        async with asyncio.timeout(10):
+            while loop.waiting:
+                await asyncio.sleep(0.1)
+                await loop.round()
+        assert loop.doing == ""
         await loop.close()
     assert world.world.remote.show(attempt.branch, "new.txt") == "x"
     place = world.world.home / "outposts" / "a" / "workers" / attempt.id
@@ -126,13 +118,15 @@ async def test_an_orphan_is_left_alone_for_a_while_and_then_stopped_with_its_wor
 async def test_only_outposts_of_ours_and_workers_of_ours_are_touched(
     world: World, tmp_path: Path
 ) -> None:
-    root = f"outposts:\n  - {{name: local, type: local, root: {tmp_path / 'shared'}}}\n"
+    shared = tmp_path / "shared" / "outposts" / "local"
+    root = f"outposts:\n  - {{name: local, type: local, root: {shared}}}\n"
     clock = SteppedClock()
     async with (
         world.federation(config=root) as ours,
         world.federation(config=root, home="other") as theirs,
     ):
         theirs_runs = await world.spawn(theirs, "sleep 60")
+        until(lambda: pids_marked({theirs_runs.id}), "its agent runs")
         ours.clock = clock
         loop = await the_loop(ours, "local")
         for _ in range(3):
@@ -140,6 +134,8 @@ async def test_only_outposts_of_ours_and_workers_of_ours_are_touched(
             clock.step(GRACE_S)
         assert (loop.doing, loop.waiting) == ("", 0)
         assert pids_marked({theirs_runs.id})
+        look = await (await theirs.parts.reconciler()).look(["local"])
+        assert (look.findings, look.answers) == ((), {"local": 1})
         await theirs_runs.stop(grace_s=1)
 
 
@@ -223,26 +219,64 @@ async def test_who_was_given_up_gets_no_more_money_than_it_had(faulty: MakeWorld
         await loop.close()
 
 
-async def test_the_log_of_a_dead_one_is_read_on_once(faulty: MakeWorld) -> None:
+def kill(world: FaultyWorld, attempt: Attempt) -> None:
+    """Kill a worker with all that would look after it."""
+    place = world.world.home / "outposts" / attempt.outpost / "workers" / attempt.id
+    guard, _, runner, _ = (place / "runner.pid").read_text().split()
+    for pid in (int(guard), int(runner), *pids_marked({attempt.id})):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    until(lambda: not Place(str(place)).pids("runner.pid"), "its runner is dead")
+    until(lambda: not pids_marked({attempt.id}), "it is dead")
+
+
+async def test_the_work_of_one_that_was_given_up_and_died_since_is_saved(faulty: MakeWorld) -> None:
     world = faulty("a", policy=ONCE)
     async with world.federation() as federation:
         attempt = await started(world, federation)
-        lost = await lose(federation, attempt)
-        for pid in pids_marked({attempt.id}):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        until(lambda: not pids_marked({attempt.id}), "it is dead")
-        shutil.rmtree(world.world.home / "outposts" / "a" / "trees" / attempt.id)
-        look = await (await the_reconciler(federation)).look(["a"])
+        await lose(federation, attempt)
+        kill(world, attempt)
+        look = await (await federation.parts.reconciler()).look(["a"])
         assert [(it.kind, it.alive) for it in look.findings] == [(Kind.RETURNED, False)]
-        assert lost.handle
         loop = await the_loop(federation, "a")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             await loop.round()
+            while (seen := await newest(federation, attempt)).state is State.LOST:
+                await asyncio.sleep(0.05)
+        assert seen.died
+        await loop.close()
+    assert world.world.remote.show(seen.branch, "new.txt") == "x"
+
+
+async def test_a_log_that_has_no_result_is_read_once(faulty: MakeWorld) -> None:
+    world = faulty("a", policy=ONCE)
+    read = []
+
+    async def catch_up(lost: Attempt) -> Attempt:
+        read.append(lost.id)
+        return lost
+
+    async with world.federation() as federation:
+        attempt = await started(world, federation)
+        lost = await lose(federation, attempt)
+        kill(world, attempt)
+        sites = await federation.parts.sites()
+        compared = Reconciler(
+            federation.store,
+            federation.clock,
+            outposts=sites.backend,
+            catch_up=catch_up,
+            stop_grace_s=1,
+        )
+        loop = Reconcile(compared, federation.clock, leased=Ours("a"), orphan_grace_s=0)
+        await loop.round()
+        assert (loop.doing, loop.waiting) == ("1 returned", 1)
+        async with asyncio.timeout(10):
             while loop.waiting:
                 await asyncio.sleep(0.05)
                 await loop.round()
-        assert loop.doing == ""
+        await loop.round()
+        assert (loop.doing, read) == ("", [lost.id])
         await loop.close()
 
 
@@ -275,7 +309,7 @@ async def test_another_machine_s_worker_is_not_missed(faulty: MakeWorld) -> None
         world.faults["a"].change(list_lags=3600)
         elsewhere = replace(attempt.handle, data={**attempt.handle.data, "machine": "another"})
         assert await federation.store.apply(replace(attempt, handle=elsewhere))
-        look = await (await the_reconciler(federation)).look(["a"])
+        look = await (await federation.parts.reconciler()).look(["a"])
         assert look.findings == ()
         await end(federation, attempt)
 
@@ -308,7 +342,7 @@ async def test_by_hand_one_look_settles_what_is_certain(faulty: MakeWorld) -> No
         zombie = await started(world, federation, on="b")
         forget(world.world, orphan)
         await lose(federation, zombie)
-        by_hand = (await the_reconciler(federation)).by_hand
+        by_hand = (await federation.parts.reconciler()).by_hand
         planned = await by_hand(["a", "b", "gone"], dry_run=True, now=False)
         steps = [(it.finding.kind, it.step, it.outcome) for it in planned.settled]
         assert steps == [(Kind.ORPHAN, Step.LEAVE, ""), (Kind.ZOMBIE, Step.STOP, "")]

@@ -192,6 +192,69 @@ async def test_a_server_that_stops_and_comes_back(postgres: Cluster, url: str) -
     await store.close()
 
 
+async def test_who_waits_has_a_connection_of_its_own_until_the_end(url: str) -> None:
+    store = open_store(url)
+    count = f"SELECT count(*) FROM pg_stat_activity WHERE {OURS}"
+    await store.federation_id()
+    assert ask(url, count) == [(1,)]
+    for _ in range(3):
+        assert not await store.wait_for_change(0.1)
+    assert ask(url, count) == [(2,)]
+    await store.close()
+    await until(lambda: ask(url, count) == [(0,)])
+
+
+async def test_who_waits_listens_again_once_a_connection_broke(url: str, store: Store) -> None:
+    other = open_store(url, clock=StandingClock())
+    await other.federation_id()
+    assert not await store.wait_for_change(0.1)
+    async with asyncio.TaskGroup() as group, asyncio.timeout(DEADLINE_S):
+        waiting = group.create_task(store.wait_for_change(2 * DEADLINE_S))
+        await until(lambda: break_connections(url) > 0)
+        assert await waiting, "what was said meanwhile was not heard, so it looks"
+        waiting = group.create_task(store.wait_for_change(2 * DEADLINE_S))
+        await other.add_task(a_task(1))
+        assert await waiting
+    await other.close()
+
+
+async def test_who_waits_while_the_server_is_away_waits_in_silence(
+    postgres: Cluster, url: str
+) -> None:
+    store = open_store(url)
+    await store.federation_id()
+    assert not await store.wait_for_change(0.1)
+    postgres.stop()
+    try:
+        assert not await store.wait_for_change(0.3)
+        never = open_store(url)
+        assert not await never.wait_for_change(0.3)
+        await never.close()
+    finally:
+        postgres.start()
+    assert await store.wait_for_change(DEADLINE_S)
+    await store.close()
+
+
+async def test_a_url_that_cannot_be_read_is_said_while_waiting(postgres: Cluster) -> None:
+    store = open_store("postgresql://keeper@/db?nonsense=1")
+    await error_of(store.wait_for_change(DEADLINE_S))
+    await store.close()
+
+
+async def test_a_wait_cancelled_as_it_connects_leaves_nothing(url: str) -> None:
+    stores = [open_store(url) for _ in range(5)]
+    for turns, store in enumerate(stores):
+        waiting = asyncio.create_task(store.wait_for_change(DEADLINE_S))
+        for _ in range(turns):
+            await asyncio.sleep(0.001)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await store.close()
+    await until(lambda: ask(url, f"SELECT count(*) FROM pg_stat_activity WHERE {OURS}") == [(0,)])
+
+
 @pytest.mark.parametrize(
     ("user", "database", "said", "hint"),
     [

@@ -25,7 +25,7 @@ def open_page(
     ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Open a worker's pull request, or else its branch, in the browser."""
+    """Open a worker's pull request, or its branch, in the browser."""
 
     async def work(federation: Federation) -> str:
         return await (await started_worker(federation, worker)).page()

@@ -36,11 +36,12 @@ def reconcile(
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Compare what outposts really run with what is known, and settle what differs.
+    """Compare what outposts really run with what is known.
 
-    Stopped are workers whose task went on without them, and with --now those that nobody knows of
-    or that have ended and still run. Their work is committed and pushed first. What was given up
-    as lost and is there again is read on.
+    What differs is settled, as the controller does by itself every 30 seconds. Stopped are workers
+    whose task went on without them, and with --now those that nobody knows of or that have ended
+    and still run. Their work is committed and pushed first. What was given up as lost and is there
+    again is read on.
     """
 
     async def work(federation: Federation) -> Reconciled:

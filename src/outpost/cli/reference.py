@@ -21,8 +21,8 @@ _HEAD = """\
 This page is made from the commands themselves: `python -m outpost.cli.reference`.
 
 - Data goes to standard output, talk to standard error.
-- `--json` prints one document; `spawn`, `stop`, `cancel` and `logs` print one object a line. An
-  error is then an object too: `{"error": {"code": …, "message": …, "hint": …}}`.
+- `--json` prints one document; `spawn`, `stop`, `cancel`, `logs` and `events` print one object a
+  line. An error is then an object too: `{"error": {"code": …, "message": …, "hint": …}}`.
 - A worker is named by its id or the beginning of it, by its issue, or by its branch.
 - On a pipe nothing is cut, coloured or boxed. `NO_COLOR` and `TERM=dumb` are heeded.
 - `--config PATH` may stand in front of the command or behind it.

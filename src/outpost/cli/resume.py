@@ -38,7 +38,7 @@ def resume(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Go on from where a worker ended: same branch, same conversation.
+    """Go on where a worker ended: same branch and conversation.
 
     It is a new worker. Where its agent keeps no conversation, or the outpost has lost it, the
     agent starts anew from the issue and the branch.

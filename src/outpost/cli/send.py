@@ -63,7 +63,7 @@ def send(
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Answer what a worker asks; if it asks nothing, tell it something.
+    """Answer what a worker asks, or tell it something.
 
     Where it asks for leave the answer is yes, always or no; what follows a no is what it should
     do instead.

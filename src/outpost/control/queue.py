@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from outpost.control.start import Placement, Starter
+from outpost.control.start import Claim, Pass, Placement, Starter
 from outpost.errors import PolicyError, Rejected
-from outpost.model import Decision, Health, Refusal, Task
+from outpost.model import Attempt, Decision, Health, Refusal, Task
 from outpost.ports import Clock, Store
 
 PAGE = 50
+AT_ONCE = 16
+"""How many workers are being started at the same time."""
 DEPTH = 20_000
 """How far behind the first a task is looked for that can start although the first cannot."""
 _MAY_HAVE_ENDED = frozenset({Refusal.FULL, Refusal.OVER_CAP})
@@ -52,16 +55,30 @@ class Queue:
             raise
         return placement
 
-    async def go_through(self, *, before: Task | None = None) -> list[Placement]:
+    async def go_through(
+        self, *, before: Task | None = None, tell: Callable[[Attempt], None] = lambda _started: None
+    ) -> list[Placement]:
         """Start what can be started, or only what stands before a task; return what was.
+
+        ``tell`` is told of each at once.
 
         A task that cannot start yet lets those behind it pass. Looks no further than ``DEPTH``
         tasks, and not at all once no outpost has room for anybody. What is learnt of an outpost
         holds for all of them: one that is down is asked once. Why a task waits is stored for the
         first ``PAGE``, which is what people look at.
+
+        Slots are taken one after the other, in the order of the queue; ``AT_ONCE`` outposts may be
+        at starting their workers meanwhile.
         """
-        started: list[Placement] = []
-        healths: dict[str, Health] = {}
+        going = _Round(self.starter, tell)
+        try:
+            await self._claim_all(going, before)
+        except BaseException as exc:
+            await going.end(cancelled=isinstance(exc, asyncio.CancelledError))
+            raise
+        return await going.end()
+
+    async def _claim_all(self, going: _Round, before: Task | None) -> None:
         situation = await self.starter.looker.look()
         last: Task | None = None
         trouble: PolicyError | None = None
@@ -69,7 +86,7 @@ class Queue:
             page = await self.store.queued(limit=PAGE, after=last, due_by=self.clock.now())
             for task in page:
                 if before is not None and (task.rank, task.id) >= (before.rank, before.id):
-                    return started
+                    return
                 try:
                     decision = self.starter.judge(task, situation)
                 except PolicyError as exc:
@@ -77,28 +94,64 @@ class Queue:
                     trouble = trouble or exc
                     continue
                 if decision.best is not None:
-                    placement = await self._place(task, healths)
-                    situation = await self.starter.looker.look(healths=healths)
-                    if placement and placement.attempt:
-                        started.append(placement)
+                    await going.place(task)
+                    situation = await self.starter.looker.look(healths=going.healths)
                     continue
                 if last is None:
                     await self.starter.hold(task, decision)
                 if no_room_at_all(decision):
-                    return started
+                    return
             if len(page) < PAGE:
                 break
             last = page[-1]
-        if trouble and not started:
+        if trouble and not going.starts:
             raise trouble
-        return started
 
-    async def _place(self, task: Task, healths: dict[str, Health]) -> Placement | None:
-        try:
-            return await self.starter.place(task, healths)
-        except (Rejected, PolicyError):
-            # Others may do without that outpost, or that choice.
-            return None
+
+class _Round:
+    """One go through the queue: what was learnt of outposts, and the starts that go on."""
+
+    def __init__(self, starter: Starter, tell: Callable[[Attempt], None]) -> None:
+        self.healths: dict[str, Health] = {}
+        self.starts: list[asyncio.Task[Placement | None]] = []
+        self._starter = starter
+        self._tell = tell
+        self._slots = asyncio.Semaphore(AT_ONCE)
+
+    async def place(self, task: Task) -> None:
+        """Take a slot for a task, if there is one, and begin to start it."""
+        going = Pass(healths=self.healths)
+        # Before the claim: what is claimed is started at once.
+        async with self._slots:
+            try:
+                claim = await self._starter.claim(task, going)
+            except (Rejected, PolicyError):
+                # Others may do without that outpost, or that choice.
+                return
+        if isinstance(claim, Claim):
+            self.starts.append(asyncio.create_task(self._start(task, claim, going)))
+            await asyncio.sleep(0)
+
+    async def end(self, *, cancelled: bool = False) -> list[Placement]:
+        """Wait for the starts, or cancel them; return what was started. Raises what they did."""
+        if cancelled:
+            for start in self.starts:
+                start.cancel()
+        ends = await asyncio.gather(*self.starts, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, BaseException) and not cancelled:
+                raise end
+        return [end for end in ends if isinstance(end, Placement) and end.attempt]
+
+    async def _start(self, task: Task, claim: Claim, going: Pass) -> Placement | None:
+        async with self._slots:
+            try:
+                placement = await self._starter.start(task, claim, going)
+            except (Rejected, PolicyError):
+                return None
+            if placement.attempt:
+                self._tell(placement.attempt)
+            return placement
 
 
 def no_room_at_all(decision: Decision) -> bool:

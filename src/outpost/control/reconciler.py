@@ -121,9 +121,11 @@ class Reconciler:
         if attempt is None or attempt.state is not State.LOST or attempt.outpost != finding.outpost:
             return STOPPED
         seen = await self._catch_up(replace(attempt, handle=attempt.handle or finding.handle))
-        if seen.state is not State.LOST:
-            return f"its end is known now: {seen.state}"
-        return STILL_AT_WORK if finding.alive and not reason else NO_RESULT
+        if seen.state is State.LOST and (reason or not finding.alive):
+            return NO_RESULT
+        if seen.state is State.LOST or not seen.state.ended:
+            return STILL_AT_WORK
+        return f"its end is known now: {seen.state}"
 
     async def by_hand(self, names: Collection[str], *, dry_run: bool, now: bool) -> Reconciled:
         """Look once and settle what can be settled without another look.

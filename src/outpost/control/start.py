@@ -44,6 +44,17 @@ class Placement:
     attempt: Attempt | None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """A slot and money taken for an attempt of a task; ``troubled``: its outpost failed of late."""
+
+    attempt: Attempt
+    decision: Decision
+    best: Candidate
+    site: Site
+    troubled: bool
+
+
 @dataclass(slots=True)
 class Pass:
     """One go through the outposts for one task: who was asked, and who failed at it."""
@@ -51,6 +62,7 @@ class Pass:
     healths: dict[str, Health] = field(default_factory=dict)
     rejected: Rejected | None = None
     failed: bool = False
+    claims: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,12 +95,19 @@ class Starter:
         starting.
         """
         going = Pass(healths={} if healths is None else healths)
-        claims = 0
+        claim = await self.claim(task, going)
+        return claim if isinstance(claim, Placement) else await self.start(task, claim, going)
+
+    async def claim(self, task: Task, going: Pass) -> Claim | Placement:
+        """Take a slot for a queued task where the policy says: the first half of ``place``.
+
+        Where none is to be had it is what became of the task.
+        """
         while True:
             situation = await self.looker.look(task, going.healths)
             decision = self.judge(task, situation)
             best = decision.best
-            if best is None or claims == MOST_CLAIMS:
+            if best is None or going.claims == MOST_CLAIMS:
                 return await self._leave(task, decision, going)
             site = next(site for site in self.looker.sites if site.name == best.outpost)
             if site.name not in going.healths:
@@ -96,16 +115,30 @@ class Starter:
                 if not going.healths[site.name].ok:
                     continue
             attempt = await self._claim(task, decision, situation, site)
-            claims += 1
-            if attempt is None:
-                if (await self.store.task(task.id)).state is not State.QUEUED:
-                    return Placement(task=task, decision=decision, attempt=None)
-                continue
-            started = await self._try(task, attempt, best, site, going)
+            going.claims += 1
+            if attempt:
+                return Claim(
+                    attempt=attempt,
+                    decision=decision,
+                    best=best,
+                    site=site,
+                    troubled=situation.troubled(site.name),
+                )
+            if (await self.store.task(task.id)).state is not State.QUEUED:
+                return Placement(task=task, decision=decision, attempt=None)
+
+    async def start(self, task: Task, claim: Claim, going: Pass) -> Placement:
+        """Start what was claimed, or go on with the next outpost where that starts nothing."""
+        while True:
+            started = await self._try(task, claim, going)
             if started:
-                if situation.troubled(site.name) and started.state is not State.UNKNOWN:
-                    await self.failover.started(site.name)
-                return Placement(task=task, decision=decision, attempt=started)
+                if claim.troubled and started.state is not State.UNKNOWN:
+                    await self.failover.started(claim.site.name)
+                return Placement(task=task, decision=claim.decision, attempt=started)
+            again = await self.claim(task, going)
+            if isinstance(again, Placement):
+                return again
+            claim = again
 
     def judge(self, task: Task, situation: Situation) -> Decision:
         """Return where a task may go in this situation; pure."""
@@ -163,18 +196,17 @@ class Starter:
             await self.failover.let_go(site.name, worker_id)
         return claimed
 
-    async def _try(
-        self, task: Task, attempt: Attempt, best: Candidate, site: Site, going: Pass
-    ) -> Attempt | None:
+    async def _try(self, task: Task, claim: Claim, going: Pass) -> Attempt | None:
         """Start a claimed attempt; ``None`` where its outpost started nothing.
 
         However many outposts fail a task in one go, that is one of its tries.
         """
         try:
-            started = await self._start(task, attempt, best, site)
+            started = await self._start(task, claim.attempt, claim.best, claim.site)
         except OutpostFault as exc:
-            counted = await self.failover.failed(task, attempt, exc, first=not going.failed)
-            going.healths[site.name] = Health(ok=False, detail=exc.message, hint=exc.hint)
+            first = not going.failed
+            counted = await self.failover.failed(task, claim.attempt, exc, first=first)
+            going.healths[claim.site.name] = Health(ok=False, detail=exc.message, hint=exc.hint)
             going.failed = going.failed or counted
             going.rejected = exc if isinstance(exc, Rejected) else going.rejected
             return None

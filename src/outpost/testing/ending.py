@@ -187,6 +187,8 @@ async def what_cannot_be_seen_is_not_dead(bench: Bench) -> None:
         "events": lambda: _count(worker, follow=False),
         "events with follow": lambda: _count(worker, follow=True),
     }
+    if unreachable.capabilities.stop:
+        acts["stop"] = lambda: _stop(worker)
     for name, act in acts.items():
         demanded = f"{name} must raise an OutpostFault while the place cannot be reached"
         try:

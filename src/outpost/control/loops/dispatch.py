@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from outpost.control.loops import Loop
 from outpost.control.queue import Queue
+from outpost.model import Attempt
 from outpost.ports import Store
 
 EVERY_S = 1.0
@@ -34,17 +35,9 @@ class Dispatch(Loop):
         self.doing = f"{waiting} queued" if waiting else ""
         if not waiting:
             return
-        for placement in await (await self._queue()).go_through():
-            attempt = placement.attempt
-            assert attempt
-            logger.info(
-                "started %s for %s",
-                attempt.id,
-                attempt.task_id,
-                extra={
-                    "worker": attempt.id,
-                    "task": attempt.task_id,
-                    "outpost": attempt.outpost,
-                },
-            )
-            self._started()
+        await (await self._queue()).go_through(tell=self._tell)
+
+    def _tell(self, attempt: Attempt) -> None:
+        about = {"worker": attempt.id, "task": attempt.task_id, "outpost": attempt.outpost}
+        logger.info("started", extra=about)
+        self._started()

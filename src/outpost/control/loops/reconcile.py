@@ -76,7 +76,7 @@ class Reconcile(Loop):
             raise
         if outcome not in (STILL_AT_WORK, NO_RESULT):
             logger.info("%s: %s", finding.worker_id, outcome, extra=_where(finding))
-        if finding.kind is Kind.RETURNED and not finding.alive:
+        if finding.kind is Kind.RETURNED and outcome == NO_RESULT:
             # Its log says nothing more from now on.
             self._read.add(finding.worker_id)
 

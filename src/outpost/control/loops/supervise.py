@@ -86,7 +86,8 @@ class Supervise(Loop):
         if self._recorder.trouble:
             raise StoreError(self._recorder.trouble)
         unknown = sum(it.attempt.state is State.UNKNOWN for it in self._following.values())
-        self.doing = f"follows {len(self._following)} workers" if self._following else ""
+        count = len(self._following)
+        self.doing = f"follows {count} worker{'s' * (count > 1)}" if count else ""
         if unknown:
             self.doing += f", {unknown} out of contact"
 
