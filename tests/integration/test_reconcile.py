@@ -15,14 +15,18 @@ from pathlib import Path
 
 import pytest
 
+from outpost.backends.local import LocalOptions, LocalOutpost
 from outpost.control import reconciler
 from outpost.control.loops.reconcile import Reconcile
 from outpost.control.reconciler import Reconciler, Step
 from outpost.control.reconciling import Kind
+from outpost.errors import OutpostError, OutpostFault
 from outpost.federation import Federation
-from outpost.model import Attempt, State
+from outpost.model import Attempt, Handle, State
+from outpost.ports import Setup
 from outpost.runner.place import Place
 from outpost.testing.faulty import bring
+from outpost.transports.shell import ShellWorker
 from tests.faulty_world import PATIENCE, FaultyWorld, SteppedClock
 from tests.integration.cli_world import Cli
 from tests.integration.loops_world import Ours, end, newest, started
@@ -147,7 +151,7 @@ async def test_a_zombie_whose_task_goes_on_is_stopped_after_two_looks(faulty: Ma
         assert (await federation.store.task(attempt.task_id)).state is State.QUEUED
         loop = await the_loop(federation, "a")
         await loop.round()
-        assert loop.doing == "1 zombie"
+        assert (loop.doing, loop.waiting) == ("", 1)
         await asyncio.sleep(0.2)
         assert pids_marked({attempt.id})
         await settled(loop, attempt)
@@ -326,13 +330,63 @@ async def test_an_outpost_that_cannot_be_asked_hides_no_other(
         world.faults["a"].change(partition="the cable is cut")
         world.faults["c"].write(workers="hang")
         loop = await the_loop(federation, "a", "b", "c")
-        await loop.round()
-        assert loop.doing.startswith("1 orphan; cannot ask a: ")
-        assert "the cable is cut" in loop.doing
-        assert "cannot ask c: c gave no answer within 0.5 s" in loop.doing
+        with pytest.raises(OutpostError) as raised:
+            await loop.round()
+        assert (loop.doing, loop.waiting) == ("1 orphan", 1)
+        trouble = raised.value.message
+        assert "cannot ask a: a does not answer: the cable is cut" in trouble
+        assert "cannot ask c: c gave no answer within 0.5 s" in trouble
         await loop.close()
         world.faults["a"].change(partition=None)
         await end(federation, unseen, attempt)
+
+
+class Deaf(ShellWorker):
+    """A worker that cannot be stopped."""
+
+    async def stop(self, *, grace_s: float, reason: str) -> None:
+        raise OutpostFault("it does not hear", outpost=self.outpost)
+
+
+class DeafOnes(LocalOutpost):
+    """An outpost of such workers."""
+
+    def worker(self, handle: Handle) -> ShellWorker:
+        return Deaf(self, handle)
+
+
+async def test_a_stop_that_fails_is_shown(world: World) -> None:
+    async with world.federation() as federation:
+        worker = await world.spawn(federation, "sleep 60")
+        await lose(federation, worker.attempt)
+        setup = Setup(
+            name="local",
+            federation_id=await federation.store.federation_id(),
+            data_folder=str(federation.home),
+            environment=federation.environment,
+        )
+        outpost = DeafOnes(setup, LocalOptions())
+        compared = Reconciler(
+            federation.store,
+            federation.clock,
+            outposts=lambda _name: outpost,
+            catch_up=(await federation.parts.follower()).catch_up,
+            stop_grace_s=1,
+        )
+        loop = Reconcile(compared, federation.clock, leased=Ours("local"), orphan_grace_s=0)
+        await loop.round()
+        trouble = ""
+        async with asyncio.timeout(10):
+            while not trouble:
+                try:
+                    await loop.round()
+                except OutpostError as exc:
+                    trouble = exc.message
+                await asyncio.sleep(0.05)
+        assert trouble == f"local {worker.id}: it does not hear"
+        assert (loop.doing, loop.waiting) == ("1 zombie", 1)
+        await loop.close()
+        await end(federation, worker.attempt)
 
 
 async def test_by_hand_one_look_settles_what_is_certain(faulty: MakeWorld) -> None:

@@ -94,8 +94,9 @@ class Queue:
                     trouble = trouble or exc
                     continue
                 if decision.best is not None:
-                    await going.place(task)
-                    situation = await self.starter.looker.look(healths=going.healths)
+                    # What was taken since the last look is noticed by the claim itself.
+                    if not await going.place(task):
+                        situation = await self.starter.looker.look(healths=going.healths)
                     continue
                 if last is None:
                     await self.starter.hold(task, decision)
@@ -118,8 +119,8 @@ class _Round:
         self._tell = tell
         self._slots = asyncio.Semaphore(AT_ONCE)
 
-    async def place(self, task: Task) -> None:
-        """Take a slot for a task, if there is one, and begin to start it."""
+    async def place(self, task: Task) -> bool:
+        """Take a slot for a task and begin to start it; ``False`` if there is none."""
         going = Pass(healths=self.healths)
         # Before the claim: what is claimed is started at once.
         async with self._slots:
@@ -127,10 +128,12 @@ class _Round:
                 claim = await self._starter.claim(task, going)
             except (Rejected, PolicyError):
                 # Others may do without that outpost, or that choice.
-                return
-        if isinstance(claim, Claim):
-            self.starts.append(asyncio.create_task(self._start(task, claim, going)))
-            await asyncio.sleep(0)
+                return False
+        if isinstance(claim, Placement):
+            return False
+        self.starts.append(asyncio.create_task(self._start(task, claim, going)))
+        await asyncio.sleep(0)
+        return True
 
     async def end(self, *, cancelled: bool = False) -> list[Placement]:
         """Wait for the starts, or cancel them; return what was started. Raises what they did."""

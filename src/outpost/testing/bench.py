@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from outpost.errors import OutpostError
+from outpost.errors import NotDispatched, OutpostError
 from outpost.model import Handle, Liveness
 from outpost.ports import Outpost
 from outpost.runner.place import Place
@@ -71,7 +71,7 @@ class Bench:
         self.federation_id = f"conformance{secrets.token_hex(4)}"
         self.outpost = self.restarted()
         self._stranger: Outpost | None = None
-        self._doubtful: dict[str, Outpost] = {}
+        self._doubtful: dict[str, tuple[Outpost, WorkOrder]] = {}
 
     async def __aenter__(self) -> Bench:
         return self
@@ -131,7 +131,7 @@ class Bench:
     ) -> Handle:
         """Start a worker in time; whatever becomes of that, ``clear`` will look for it."""
         there = outpost or self.outpost
-        self._doubtful[order["worker_id"]] = there
+        self._doubtful[order["worker_id"]] = (there, order)
         async with asyncio.timeout(self.options.patience_s):
             handle = await there.spawn(order, environment or self.options.environment)
         self._doubtful.pop(order["worker_id"], None)
@@ -192,17 +192,20 @@ class Bench:
         return failures + await self._clear_doubtful()
 
     async def _clear_doubtful(self) -> list[str]:
-        """Destroy what a start that was cut off has left, which may be shown a moment later."""
+        """Destroy what starts that were cut off have left, which may be shown a moment later."""
         deadline = time.monotonic() + SETTLE_S
         try:
-            while self._doubtful:
-                for worker_id, outpost in list(self._doubtful.items()):
+            while self._doubtful and time.monotonic() < deadline:
+                for worker_id, (outpost, _) in list(self._doubtful.items()):
                     if handle := await outpost.find(worker_id):
                         await outpost.destroy(handle)
-                        self._doubtful.pop(worker_id, None)
-                if time.monotonic() > deadline:
-                    self._doubtful.clear()
+                        self._doubtful.pop(worker_id)
                 await asyncio.sleep(POLL_S)
+            while self._doubtful:
+                _, (outpost, order) = self._doubtful.popitem()
+                # No worker came of it, but files of it may lie there: they go with one.
+                with contextlib.suppress(NotDispatched):
+                    await outpost.destroy(await outpost.spawn(order, self.options.environment))
         except Exception as exc:  # noqa: BLE001 - as above
             return [f"cannot look for what may be left: {exc or type(exc).__name__}"]
         return []

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from outpost.control.loops import Leased, Loop
 from outpost.control.loops.beside import Beside
-from outpost.control.reconciler import NO_RESULT, STILL_AT_WORK, Look, Reconciler
+from outpost.control.reconciler import NO_RESULT, STILL_AT_WORK, Reconciler
 from outpost.control.reconciling import LOOKS, Finding, Kind, Looks
 from outpost.errors import OutpostError
 from outpost.ports import Clock
@@ -46,7 +46,11 @@ class Reconcile(Loop):
         """How many workers this has yet to settle: something may come of each."""
 
     async def round(self) -> None:
-        """Look once, and begin to settle what is due."""
+        """Look once, and begin to settle what is due.
+
+        Raises ``OutpostError`` once that has begun, where an outpost could not be asked or an
+        earlier stop failed.
+        """
         look = await self._reconciler.look(self._leased.names())
         now = self._clock.now()
         findings = self._looks.note(look.findings, look.asked, now)
@@ -62,7 +66,13 @@ class Reconcile(Loop):
                 if it.is_due(now, self._grace)
             }
         )
-        self.doing = self._said(unread, look)
+        self.doing = _said(unread)
+        troubles = [f"{key}: {trouble}" for key, trouble in self._beside.troubles.items()]
+        for name, answer in look.answers.items():
+            if isinstance(answer, OutpostError):
+                troubles.append(f"cannot ask {name}: {answer.message}")
+        if troubles:
+            raise OutpostError("; ".join(troubles))
 
     async def close(self) -> None:
         """Let go of what goes on; the next controller finds the same."""
@@ -80,22 +90,21 @@ class Reconcile(Loop):
             # Its log says nothing more from now on.
             self._read.add(finding.worker_id)
 
-    def _said(self, findings: Iterable[Finding], look: Look) -> str:
-        certain = [it for it in findings if it.kind is not Kind.MISSING or it.looks >= LOOKS]
-        counts = Counter(it.kind for it in certain)
-        parts = [f"{counts[kind]} {kind}" for kind in Kind if counts[kind]]
-        for name, answer in look.answers.items():
-            if isinstance(answer, OutpostError):
-                parts.append(f"cannot ask {name}: {answer.message}")
-        parts += [f"{key}: {trouble}" for key, trouble in self._beside.troubles.items()]
-        return "; ".join(parts)
+
+def _said(findings: Iterable[Finding]) -> str:
+    counts = Counter(it.kind for it in findings if it.looks >= _certain_after(it))
+    return ", ".join(f"{counts[kind]} {kind}" for kind in Kind if counts[kind])
 
 
 def _report(finding: Finding) -> None:
-    """Say what is new, once; who may be on its way only when that is certain."""
-    missing = finding.kind is Kind.MISSING
-    if (finding.alive or missing) and finding.looks == (LOOKS if missing else 1):
+    """Say once what is new; of the dead nothing is but what their logs say."""
+    if finding.looks == _certain_after(finding) and (finding.alive or finding.kind is Kind.MISSING):
         logger.warning("%s: %s", finding.worker_id, finding.why, extra=_where(finding))
+
+
+def _certain_after(finding: Finding) -> int:
+    """Return after how many looks something is worth a word: some are only just on their way."""
+    return LOOKS if finding.kind in (Kind.MISSING, Kind.ZOMBIE) else 1
 
 
 def _where(finding: Finding) -> dict[str, str]:
