@@ -17,11 +17,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from outpost.controller import Controller
 from outpost.federation import Federation
-from outpost.model import State, Task
+from outpost.model import State
+from outpost.ports import Clock
 from outpost.spawned import SpawnedWorker
 from tests.crash_checks import Checks
 from tests.doubles.crashing import Point, When
@@ -57,7 +59,7 @@ WRITES = frozenset(
     )
 )
 # A log is read in many small steps, of which a few stand for all.
-STEPS = frozenset({"worker.events[]", "shell.get", "shell.stream", "shell.stream[]"})
+STEPS = frozenset({"worker.events[]", "outpost.workers[]"})
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class Story:
     ``needed`` are calls that it makes for sure; with ``only_there`` it is killed at those only.
     ``expected`` returns, once the program has died, how many tasks are to have which end; it may
     also do what the world does meanwhile. ``outposts`` is that of the configuration, in which
-    ``FOLDER`` is the world's. ``fresh``: the home has no store yet.
+    ``FOLDER`` is the world's. ``fresh``: the home has no store yet. ``ahead_s`` is how much later
+    the controller comes, by its clock. ``afterwards`` says what else is wrong then.
     """
 
     name: str
@@ -77,6 +80,18 @@ class Story:
     outposts: str = LOCAL
     only_there: bool = False
     fresh: bool = False
+    ahead_s: float = 0.0
+    afterwards: Callable[[CrashWorld], list[str]] = lambda _world: []
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """A clock that is so much ahead."""
+
+    seconds: float
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self.seconds)
 
 
 @dataclass
@@ -85,7 +100,6 @@ class CrashWorld:
 
     world: World
     story: Story
-    names: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
@@ -123,15 +137,24 @@ class CrashWorld:
             "controller: {claim_grace: 2s, orphan_grace: 2s, silent_after: 5s}\n"
         )
 
-    def federation(self) -> Federation:
-        return self.world.federation(config=self.config())
+    def federation(self, clock: Clock | None = None) -> Federation:
+        self.world.homes.add(self.world.home)
+        return Federation(
+            config_path=self.world.config(self.config()),
+            home=self.world.home,
+            directory=self.folder,
+            environment=self.world.environment,
+            clock=clock,
+        )
 
-    async def queue(self, federation: Federation, *, waits: bool = False) -> Task:
+    async def queue(
+        self, federation: Federation, issue: str = "text:Mend the words", **more: bool
+    ) -> None:
         """Store a task without starting it."""
-        options = self.world.options(self.script(waits=waits), self.world.remote)
-        task = await federation.resolve("text:Mend the words", options)
+        options = self.world.options(self.script(), self.world.remote, **more)
+        task = await federation.resolve(issue, options)
+        await federation.parts.duties.claim(task)
         await federation.store.add_task(task)
-        return task
 
     async def spawn(self, federation: Federation, *, waits: bool = False) -> SpawnedWorker:
         """Start a worker; returns once its agent runs."""
@@ -154,7 +177,7 @@ class CrashWorld:
 
     async def recover(self) -> list[str]:
         """Let a controller work until nothing is left to do; return what is wrong then."""
-        async with self.federation() as federation:
+        async with self.federation(Ahead(self.story.ahead_s)) as federation:
             expected = await self.story.expected(self, federation)
             fail = self.story.outposts != LOCAL
             checks = Checks(self.world, federation, self.lines, outposts_fail=fail)
@@ -174,7 +197,7 @@ class CrashWorld:
             counted = await federation.store.count_by_state()
             ends = {state: count for state, count in counted.items() if count}
             wrong = [f"ends: {ends}, expected: {expected}"] if ends != expected else []
-            return wrong + await checks.faults()
+            return wrong + await checks.faults() + self.story.afterwards(self)
 
 
 @dataclass(frozen=True)
@@ -289,14 +312,18 @@ class Crashing:
 
 
 def chosen(points: Sequence[Point], story: Story) -> list[Point]:
-    """Return the points to be killed at: all of writes and of calls of outposts, some of reads."""
+    """Return the points to be killed at: all of writes and of calls of outposts, some of reads.
+
+    What an outpost does through its shell is of interest where the story is about that.
+    """
     numbers: dict[str, list[int]] = {}
     for point in points:
         if point.when == "before" and (not story.only_there or point.call in story.needed):
             numbers.setdefault(point.call, []).append(point.number)
     some: list[Point] = []
     for call, found in numbers.items():
-        if call in WRITES or not (call.startswith("store.") or call in STEPS):
+        read = call.startswith(("store.", "shell.")) or call in STEPS
+        if call in WRITES | story.needed or not read:
             some += [Point(call, number, when) for number in found for when in ("before", "after")]
         else:
             few = {found[0], found[len(found) // 2], found[-1]}

@@ -143,7 +143,7 @@ class Controller:
                 logger.info("the configuration has changed")
                 return True
             self._note(loops.standings, warning)
-            if await self._busy():
+            if loops.waiting or await self._busy():
                 busy_at = time.monotonic()
             elif self._idle_s is not None and time.monotonic() - busy_at >= self._idle_s:
                 logger.info("nothing to do for %g s", self._idle_s)

@@ -359,7 +359,7 @@ class Federation:
 
         ``now`` also stops what nobody knows of, without waiting for another look.
         """
-        names = [outpost.name for outpost in self.config.outposts if outpost.installed]
+        names = [outpost.name for outpost in self.config.outposts]
         reconciler = await self.parts.reconciler()
         return await reconciler.by_hand(names, dry_run=dry_run, now=now)
 

@@ -36,6 +36,7 @@ from outpost.testing import (
 )
 from outpost.testing.bench import MakeOutpost
 from outpost.testing.live import check_configured
+from outpost.wire.orders import Environment, WorkOrder
 from tests.doubles.broken_outposts import FAULTS, Blind, Cut, Trusting, end_spared
 from tests.world import World, pids_naming, remove_tmux_socket, until
 
@@ -207,11 +208,34 @@ async def test_a_start_that_was_cut_off_is_looked_for_again(world: World) -> Non
     async with bench_of(world, Shows) as bench:
         Shows.began = time.monotonic()
         starting = asyncio.create_task(bench.spawn("sleep 60"))
-        until_there = Path(outpost(Shows, world, bench.federation_id).place().root) / "workers"
-        await bench.until(lambda: _exists(until_there), "the worker's folder")
+        workers = Path(outpost(Shows, world, bench.federation_id).place().root) / "workers"
+        await bench.until(lambda: _exists(workers), "the worker's folder")
         starting.cancel()
         assert await bench.clear() == []
-        assert list(until_there.iterdir()) == []
+        assert list(workers.iterdir()) == []
+
+
+async def test_what_a_start_uploaded_that_was_cut_off_goes_too(world: World) -> None:
+    class Hangs(LocalOutpost):
+        """Stops at its first start between the secrets and the order."""
+
+        cut: ClassVar[set[str]] = set()
+
+        async def spawn(self, order: WorkOrder, environment: Environment) -> Handle:
+            if not self.cut:
+                self.cut.add(order["worker_id"])
+                folder = self.handle_of(order["worker_id"]).data["directory"]
+                await self.place().shell.put(f"{folder}/environment.json", b"{}")
+                await asyncio.Event().wait()
+            return await super().spawn(order, environment)
+
+    async with bench_of(world, Hangs) as bench:
+        starting = asyncio.create_task(bench.spawn("sleep 60"))
+        workers = Path(outpost(Hangs, world, bench.federation_id).place().root) / "workers"
+        await bench.until(lambda: _exists(workers), "the worker's folder")
+        starting.cancel()
+        assert await bench.clear() == []
+        assert list(workers.iterdir()) == []
 
 
 async def _exists(path: Path) -> bool:

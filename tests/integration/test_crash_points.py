@@ -14,16 +14,19 @@ from pathlib import Path
 
 import pytest
 
+from outpost.control.duties import BACKOFF_S, LEASE_S
 from outpost.federation import Federation
 from outpost.model import State
 from outpost.store import open_store
 from outpost.testing.faulty import FaultFile, bring
 from tests.crash_points import Crashing, CrashWorld, Story, chosen
+from tests.doubles.bd import Rig, install_bd
 from tests.world import Remote
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 LANES = 6
+BEAD = "gt-abc123"
 
 
 async def to_spawn(world: CrashWorld, _federation: Federation) -> Sequence[str]:
@@ -77,6 +80,37 @@ async def stopped(world: CrashWorld, federation: Federation) -> Mapping[State, i
     return {State.DONE: 1}
 
 
+async def to_stop_by_itself(world: CrashWorld, federation: Federation) -> Sequence[str]:
+    """A wish that somebody stored, and nobody has carried out yet."""
+    worker = await world.spawn(federation, waits=True)
+    await federation.store.ask_to_stop(worker.id, "enough of it")
+    return ("controller",)
+
+
+async def one_stopped(_world: CrashWorld, _federation: Federation) -> Mapping[State, int]:
+    return {State.STOPPED: 1}
+
+
+async def to_tell(world: CrashWorld, federation: Federation) -> Sequence[str]:
+    """A bead that is to be told, and closed."""
+    programs = world.folder / "programs"
+    programs.mkdir()
+    install_bd(programs)
+    world.world.environment["PATH"] = f"{programs}:{world.world.environment['PATH']}"
+    federation.environment.update(world.world.environment)
+    Rig.make(world.folder).add(BEAD)
+    await world.queue(federation, BEAD, close=True)
+    return ("controller",)
+
+
+def told_once(world: CrashWorld) -> list[str]:
+    bead = Rig(world.folder).bead(BEAD)
+    notes = bead.get("notes", "").count("outpost w-")
+    if (bead["status"], notes) == ("closed", 1):
+        return []
+    return [f"the bead is {bead['status']}, with {notes} notes"]
+
+
 async def to_resume(world: CrashWorld, federation: Federation) -> Sequence[str]:
     worker = await world.spawn(federation)
     assert (await worker.result()).state is State.DONE
@@ -119,7 +153,12 @@ SPAWNS = frozenset({"store.add_task", "store.claim", "store.apply", "outpost.spa
 STORIES = {
     it.name: it
     for it in (
-        Story(name="spawn", prepare=to_spawn, expected=spawned, needed=SPAWNS),
+        Story(
+            name="spawn",
+            prepare=to_spawn,
+            expected=spawned,
+            needed=SPAWNS | {"shell.put", "shell.run"},
+        ),
         Story(
             name="controller",
             prepare=to_control,
@@ -143,6 +182,30 @@ STORIES = {
             prepare=to_stop,
             expected=stopped,
             needed=frozenset({"store.ask_to_stop", "worker.stop", "store.apply"}),
+        ),
+        Story(
+            name="wish",
+            prepare=to_stop_by_itself,
+            expected=one_stopped,
+            needed=frozenset({"worker.stop", "store.apply"}),
+            only_there=True,
+        ),
+        Story(
+            name="bead",
+            prepare=to_tell,
+            expected=one_done,
+            needed=frozenset({"store.take_duty", "store.settle_duty"}),
+            only_there=True,
+            ahead_s=LEASE_S + 2 * BACKOFF_S[0],
+            afterwards=told_once,
+        ),
+        Story(
+            name="first",
+            prepare=to_spawn,
+            expected=spawned,
+            needed=frozenset({"store.federation_id"}),
+            only_there=True,
+            fresh=True,
         ),
         Story(name="resume", prepare=to_resume, expected=resumed, needed=SPAWNS),
         Story(

@@ -197,6 +197,7 @@ async def test_a_stop_that_did_not_get_through_is_tried_until_it_does(faulty: Ma
                 await loop.round()
                 await asyncio.sleep(0.05)
         assert not (await newest(federation, attempt)).state.ended
+        assert "cannot end" in loop.doing
         world.faults["a"].change(partition=None)
         await rounds_until(loop, federation, attempt, State.STOPPED)
         await loop.close()

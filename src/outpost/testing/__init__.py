@@ -11,6 +11,9 @@ In a test module of a backend's own package, with pytest::
 
 Without pytest: ``run_checks(Bench(BenchOptions(...)), CHECKS)`` returns a ``Result`` for each. Only
 the core dependencies are needed, and git; pytest is imported by ``conformance_test``.
+
+``outpost.testing.faulty`` is the other side: an outpost that fails as it is told, for whoever has
+to live with outposts that do.
 """
 
 from outpost.testing.adapter import conformance_test

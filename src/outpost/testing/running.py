@@ -61,7 +61,6 @@ async def run_check(bench: Bench, check: Check, *, slow: bool = False) -> Result
     """Carry out one check and destroy what it left."""
     began = time.monotonic()
     outcome, reason, detail = await _outcome(bench, check, slow=slow)
-    seconds = time.monotonic() - began
     left = await bench.clear()
     if left and outcome is not Outcome.FAILED:
         outcome, reason = Outcome.FAILED, "what a check has started must go when it is destroyed"
@@ -70,7 +69,7 @@ async def run_check(bench: Bench, check: Check, *, slow: bool = False) -> Result
         name=check.name,
         contract=check.contract,
         outcome=outcome,
-        seconds=seconds,
+        seconds=time.monotonic() - began,
         reason=reason,
         detail=detail,
     )

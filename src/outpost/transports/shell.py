@@ -332,10 +332,10 @@ class ShellWorker(Worker):
         return False
 
     async def _may_run(self) -> bool:
-        """Whether it lives, or was only just started and has yet to take its lock."""
+        """Whether it lives, cannot be seen, or has yet to take its lock."""
         liveness = (await self.status()).liveness
         if liveness is not Liveness.DEAD:
-            return liveness is Liveness.ALIVE
+            return liveness is not Liveness.ABSENT
         async with contextlib.aclosing(self.events()) as events:
             async for _event in events:
                 return False

@@ -49,6 +49,7 @@ class Loop(ABC):
     """Something that is done again and again.
 
     ``every_s`` is the pause between the end of a round and the next, ``wake`` ends it early.
+    ``waiting`` is how many things, unknown to the store, something may yet come of.
     """
 
     name: ClassVar[str]
@@ -57,6 +58,7 @@ class Loop(ABC):
     def __init__(self) -> None:
         self.wake = asyncio.Event()
         self.doing = ""
+        self.waiting = 0
 
     @abstractmethod
     async def round(self) -> None:

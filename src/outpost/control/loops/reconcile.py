@@ -42,8 +42,6 @@ class Reconcile(Loop):
         self._looks = Looks()
         self._read: set[str] = set()
         self._beside = Beside()
-        self.waiting = 0
-        """How many workers this has yet to settle: something may come of each."""
 
     async def round(self) -> None:
         """Look once, and begin to settle what is due.

@@ -43,6 +43,11 @@ class Running:
         """How each loop is now."""
         return tuple(replace(self._standings[loop.name], doing=loop.doing) for loop in self._loops)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether something may yet come of what the store does not know."""
+        return any(loop.waiting for loop in self._loops)
+
     def stop(self) -> None:
         """Let the rounds that go on be the last."""
         self._stopping.set()

@@ -183,7 +183,10 @@ class Supervise(Loop):
         attempt = following.attempt
         if attempt.state.ended or attempt.state is State.UNKNOWN:
             return
-        following.attempt = replace(attempt, state=State.UNKNOWN, reason=reason)
+        # By our own clock: from here on its patience is counted.
+        silent_s = asyncio.get_running_loop().time() - following.heard_at
+        seen_at = self._follower.clock.now() - timedelta(seconds=silent_s)
+        following.attempt = replace(attempt, state=State.UNKNOWN, reason=reason, seen_at=seen_at)
         self._recorder.put(following.attempt)
         logger.warning("out of contact: %s", reason, extra=_where(attempt))
 
