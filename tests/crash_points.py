@@ -32,8 +32,8 @@ from tests.world import Remote, World, make_environment
 PROGRAM = "tests.integration.crash_program"
 CHECKOUT = Path(__file__).parents[1]
 LOCAL = "  - {name: local, type: local, max_workers: 1, price_hourly: 0.36}\n"
-PROGRAM_S = 30.0
-QUIET_S = 60.0
+PROGRAM_S = 60.0
+QUIET_S = 90.0
 POLL_S = 0.2
 WRITES = frozenset(
     f"store.{name}"
@@ -322,9 +322,12 @@ def chosen(points: Sequence[Point], story: Story) -> list[Point]:
             numbers.setdefault(point.call, []).append(point.number)
     some: list[Point] = []
     for call, found in numbers.items():
-        read = call.startswith(("store.", "shell.")) or call in STEPS
-        if call in WRITES | story.needed or not read:
-            some += [Point(call, number, when) for number in found for when in ("before", "after")]
+        outside = call.startswith(("outpost.", "worker.")) and call not in STEPS
+        if outside or call in WRITES | story.needed:
+            moments: list[When] = ["before", "after"]
+            if outside and call in story.needed:
+                moments.insert(1, "during")
+            some += [Point(call, number, when) for number in found for when in moments]
         else:
             few = {found[0], found[len(found) // 2], found[-1]}
             some += [Point(call, number, "before") for number in sorted(few)]

@@ -342,7 +342,7 @@ class Forgets(LocalOutpost):
 
 class ForgottenWorker(ShellWorker):
     async def status(self) -> Observation:
-        return Observation(liveness=Liveness.UNSEEN)
+        return Observation(liveness=Liveness.ABSENT)
 
 
 class Blind(Cut):

@@ -1,13 +1,15 @@
-"""Ports whose process dies at a chosen point: before or after the n-th call of a method.
+"""Ports whose process dies at a chosen point: before, during or after the n-th call of a method.
 
 ``crashing`` stands before a real store, outpost, worker or shell and hands every call on. It notes
 each point that is passed in a file, one a line, and at the chosen one kills its own process as
-``kill -9`` does. Whatever is yielded by a stream is a call of its own, named with ``[]``: its
-``before`` is when it was read, its ``after`` when whoever reads asks for the next.
+``kill -9`` does. ``during`` is a moment after the call has begun, and is not noted. Whatever is
+yielded by a stream is a call of its own, named with ``[]``: its ``before`` is when it was read, its
+``after`` when whoever reads asks for the next.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 import os
@@ -17,7 +19,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar, cast, get_args
 
 from outpost.backends.local import LocalOutpost
 from outpost.control.parts import Parts
@@ -26,13 +28,14 @@ from outpost.control.situation import Site
 from outpost.federation import Federation
 from outpost.ports import Outpost, Store, Worker
 
-When = Literal["before", "after"]
+When = Literal["before", "during", "after"]
+DURING_S = 0.03
 _Port = TypeVar("_Port")
 
 
 @dataclass(frozen=True, order=True)
 class Point:
-    """A moment of a program: before or after the ``number``-th call of ``call``, from 1."""
+    """A moment of a program: before, during or after the ``number``-th call of ``call``."""
 
     call: str
     number: int
@@ -44,7 +47,7 @@ class Point:
     @classmethod
     def parse(cls, text: str) -> Self:
         call, number, when = text.split(":")
-        assert when in ("before", "after"), text
+        assert when in get_args(When), text
         return cls(call, int(number), cast(When, when))
 
 
@@ -62,6 +65,8 @@ class Crashes:
         self._calls[name] += 1
         number = self._calls[name]
         self._pass(Point(name, number, "before"))
+        if self._at == Point(name, number, "during"):
+            asyncio.get_running_loop().call_later(DURING_S, self._die)
         try:
             yield
         finally:
@@ -70,7 +75,11 @@ class Crashes:
     def _pass(self, point: Point) -> None:
         os.write(self._record, f"{point}\n".encode())
         if point == self._at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            self._die()
+
+    @staticmethod
+    def _die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def crashing(real: _Port, name: str, crashes: Crashes) -> _Port:

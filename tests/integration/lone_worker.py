@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -166,6 +167,8 @@ class Workers:
     environment: dict[str, str]
     remote: Remote
     made: list[LoneWorker] = field(default_factory=list)
+    # Its processes are found by it, on all of the machine.
+    name: str = field(default_factory=lambda: secrets.token_hex(4))
 
     def claude(self, api_url: str, prompt: str = "Mend the words.", **more: Any) -> LoneWorker:
         """Start a worker whose agent is the real Claude Code.
@@ -183,7 +186,7 @@ class Workers:
     def start(
         self, agent: AgentOrder, prompt: str, variables: Mapping[str, str], **more: Any
     ) -> LoneWorker:
-        worker_id = f"w-lone{len(self.made)}{self.folder.name[-6:].replace('_', '')}"
+        worker_id = f"w-lone{len(self.made)}{self.name}"
         place = Place(str(self.folder / "site" / "workers" / worker_id))
         Path(place.directory).mkdir(parents=True)
         order: dict[str, Any] = {

@@ -60,13 +60,15 @@ class Earlier:
 
     ``body`` is the first task's text, ``resume`` where the earlier worker left off, if that is at
     the same place; ``from_refs`` are the refs that may hold its work. ``again``: it is the same
-    task, whose last attempt did not come to its own end.
+    task, whose last attempt did not come to its own end. ``alone``: none of its attempts can come
+    back.
     """
 
     body: str
     resume: Resume | None
     from_refs: tuple[str, ...] = ()
     again: bool = False
+    alone: bool = False
 
 
 def within_means(terms: Terms, task: Task, best: Candidate) -> Terms:
@@ -117,6 +119,8 @@ def build_order(
         order["resume"] = earlier.resume
     if earlier and earlier.from_refs:
         order["from_refs"] = list(earlier.from_refs)
+    if earlier and earlier.alone:
+        order["alone"] = True
     if task.interactive:
         order["interactive"] = True
     return order
@@ -130,6 +134,6 @@ def prompt(task: Task, branch: str, earlier: Earlier | None) -> str:
     told = _PROMPT.format(branch=branch, issue_id=task.issue_id, title=task.title, body=body)
     if earlier and earlier.again:
         told += _CUT_SHORT
-    elif earlier:
+    elif earlier and earlier.resume:
         told += _WORK_SO_FAR + (f"\n{task.body.strip()}\n" if task.body.strip() else "")
     return told

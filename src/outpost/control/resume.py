@@ -116,10 +116,13 @@ class Succession:
 
         Where the last one was proven dead on the same outpost, its workspace is gone on in.
         """
-        attempts = await self.store.attempts_of(task.id)
-        begun = [it for it in reversed(attempts) if it.state.ended and (it.seq or it.checkpoint)]
-        if not begun:
+        ended = [it for it in reversed(await self.store.attempts_of(task.id)) if it.state.ended]
+        if not ended:
             return None
+        alone = all(it.died or it.state is not State.LOST for it in ended)
+        begun = [it for it in ended if it.seq]
+        if not begun:
+            return Earlier(body=task.body, resume=None, alone=alone)
         branches = [f"{BRANCHES}{attempt.branch}" for attempt in begun]
         refs = (branches[0], f"{CHECKPOINTS}{task.id}", *branches[1:])
         there = list(takewhile(lambda it: it.died and it.outpost == outpost, begun))
@@ -134,7 +137,7 @@ class Succession:
                 "cost_microusd": sum(known) if len(known) == len(costs) else None,
                 "tree": there[-1].id,
             }
-        return Earlier(body=task.body, resume=resume, from_refs=refs, again=True)
+        return Earlier(body=task.body, resume=resume, from_refs=refs, again=True, alone=alone)
 
     async def _newest(self, attempt: Attempt) -> Attempt:
         """Return the worker that went on last from this one, or this one."""

@@ -104,7 +104,7 @@ class Store(ABC):
         What its tokens cost so far goes into its charge, and its end settles that: never refused
         for a cap.
 
-        With ``again_at`` an attempt that ends as ``lost``, or that ``died``, leaves its task
+        With ``again_at`` an attempt that ends as ``lost``, or ``died`` and failed, leaves its task
         ``queued`` until then, with one of its ``retries`` used and no duties; unless the task has
         another attempt by now, or the attempt was asked to stop.
         """
@@ -154,7 +154,8 @@ class Store(ABC):
     async def wait_for_change(self, timeout_s: float) -> bool:
         """Wait until another process has written to the store; ``False`` once time is over.
 
-        It may wake for nothing. What was written before the first call does not count.
+        It may wake for nothing. What was written before the first call does not count. All who wait
+        at that moment are woken; one that comes later is not told again.
         """
 
     @abstractmethod

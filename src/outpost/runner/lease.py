@@ -16,6 +16,10 @@ import os
 
 from outpost.runner.git import Git, GitError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from outpost.wire.orders import WorkOrder
+
 LEASE_REFS = "refs/outpost/lease/"
 FIRST_FENCE = 1
 NOT_ATOMIC = "does not support --atomic"
@@ -53,12 +57,14 @@ class Lease:
     """The lease of one task as one worker sees it.
 
     ``folder`` is a repository for its commits alone, which no agent and no other worker writes to.
-    Files in it say what every process of this worker is to know. ``lazy``: it is the first's.
+    Files in it say what every process of this worker is to know. ``lazy``: nobody came before it
+    who could come back, as with the first of a task, or one that is ``alone``.
     """
 
-    def __init__(self, git: Git, folder: str, task_id: str, worker_id: str, fence: int) -> None:
+    def __init__(self, git: Git, folder: str, order: WorkOrder, fence: int) -> None:
+        task_id, worker_id = order["task_id"], order["worker_id"]
         self.ref = LEASE_REFS + task_id
-        self.lazy = fence <= FIRST_FENCE
+        self.lazy = fence <= FIRST_FENCE or order.get("alone", False)
         self._git = git
         self._folder = folder
         self._worker_id = worker_id

@@ -279,7 +279,7 @@ class Work:
         if fence is None:
             return None
         folder = self.place.path("lease.git")
-        return Lease(self.git, folder, self.order["task_id"], self.order["worker_id"], fence)
+        return Lease(self.git, folder, self.order, fence)
 
     def _git_environment(self) -> dict[str, str]:
         mark = {processes.MARK: self.order["worker_id"]}

@@ -127,7 +127,7 @@ async def the_dead_are_mended(bench: Bench) -> None:
     environment = bench.options.environment
     handle = await bench.start(order)
     await bench.wait_for_line(handle, "begun")
-    worker = bench.restarted().worker(handle)
+    worker = bench.outpost.worker(handle)
     demand(not await worker.recover(environment), "recover of a living worker must return False")
     status = await worker.status()
     demand(status.liveness is Liveness.ALIVE, "recover must leave a living worker alone", status)

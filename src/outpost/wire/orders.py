@@ -96,8 +96,10 @@ class WorkOrder(TypedDict):
     ``asked_at`` (seconds since the epoch) is when the work was asked for: no older state of the
     base will do. It is left out for a place whose clock is not the controller's. ``fence``: nothing
     is published once a worker with a higher one has taken the task; without it nobody asks.
+    ``alone``: every earlier attempt is proven dead, so there is nobody to fence off.
     ``from_refs``: refs of the remote, in full, where an earlier attempt left its work: the worker
-    begins from the first of them that is there, as it is once the task's lease is taken.
+    begins from the first of them that is there, or from a later one that is newer, as they are once
+    the task's lease is taken.
     """
 
     version: int
@@ -124,6 +126,7 @@ class WorkOrder(TypedDict):
     asked_at: NotRequired[float]
     from_refs: NotRequired[list[str]]
     fence: NotRequired[int]
+    alone: NotRequired[bool]
 
 
 class Message(TypedDict):
