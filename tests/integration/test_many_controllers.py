@@ -28,7 +28,7 @@ from tests.unit.store_values import a_task
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
-TASKS = 150
+TASKS = 1000
 CONTROLLERS = 3
 OUTPOSTS = 3
 SLOTS = 60
