@@ -17,6 +17,7 @@ from typing import ClassVar
 from outpost.backends.local import LocalOutpost
 from outpost.errors import NotDispatched, OutpostFault, Unsupported
 from outpost.model import Capabilities, Handle, Health, Liveness, Observation, Quote, Sighting, Task
+from outpost.ports import Completed
 from outpost.testing.declaring import SECRET
 from outpost.transports.shell import ShellWorker
 from outpost.wire.events import Event
@@ -51,6 +52,11 @@ class Cut(LocalOutpost):
         raise self._gone()
 
     async def destroy(self, handle: Handle) -> None:
+        raise self._gone()
+
+    async def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 30
+    ) -> Completed:
         raise self._gone()
 
     def worker(self, handle: Handle) -> ShellWorker:

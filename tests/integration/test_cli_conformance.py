@@ -33,7 +33,7 @@ def test_every_check_is_a_line_and_nothing_stays(cli: Cli) -> None:
     with cli.start(*DOCTOR, "local") as process:
         assert process.stdout
         lines = [line.rstrip("\n") for line in process.stdout]
-    assert process.returncode == 0, lines
+    assert process.returncode == 0, [line for line in lines if not line.startswith("passed")]
     *checks, blank, summed = lines
     assert blank == ""
     names = [line[9:].split("  ")[0].split(":")[0] for line in checks]
