@@ -34,6 +34,7 @@ from benchmarks.chaos_world import CAP_USD, ORPHAN_GRACE_S, PAID, SLOTS, ChaosWo
 from benchmarks.checks import Check, main
 from benchmarks.figures import NotMeasured
 from benchmarks.sample import Sandbox
+from outpost.errors import StoreError
 from outpost.model import State
 from outpost.model.money import MICROUSD
 
@@ -43,12 +44,13 @@ WAITING = 25
 LOOK_S, TICK_S = 1.0, 0.05
 ORPHANS_S = ORPHAN_GRACE_S + 60.0
 QUIET_S = 300.0
+MOST_TOLD = 20
 _TASKS = "SELECT id, state, reason, agent_argv FROM tasks"
 _ASKED = "SELECT DISTINCT task_id FROM attempts WHERE stop_asked != ''"
-_HISTORY = """
-    SELECT at, attempt_id, outpost, before, after, reason, by FROM transitions
-    WHERE task_id = :task ORDER BY id"""
-_CANCELLED = "by outpost cancel"
+_BY_COMMAND = ("by outpost cancel", "by outpost stop")
+_LATE = """
+    SELECT id FROM attempts WHERE state = 'done'
+        AND id IN (SELECT attempt_id FROM transitions WHERE before = 'lost')"""
 _READ = (
     "SELECT id, outpost, seq FROM attempts WHERE state IN ('done', 'failed', 'stopped') AND seq > 0"
 )
@@ -64,7 +66,7 @@ class Chaos:
     chance: random.Random
     added: int = 0
     seen_straying: set[str] = field(default_factory=set)
-    strays: int = 0
+    strays: set[str] = field(default_factory=set)
     stray_s: float = 0.0
 
     async def run(self, seconds: float, every_s: float) -> None:
@@ -75,14 +77,15 @@ class Chaos:
         strike_at = look_at = time.monotonic() + 1.0
         while (now := time.monotonic()) < until:
             self.trouble.tick()
-            if now >= strike_at:
-                await self.trouble.strike()
-                strike_at = now + self.chance.expovariate(1 / every_s)
-            if now >= look_at:
-                await self._fill()
-                self.auditor.look()
-                self.seen_straying |= self._strays()
-                look_at = time.monotonic() + LOOK_S
+            with contextlib.suppress(StoreError):  # one that is paused may hold the store
+                if now >= strike_at:
+                    strike_at = now + self.chance.expovariate(1 / every_s)
+                    await self.trouble.strike()
+                if now >= look_at:
+                    look_at = now + LOOK_S
+                    self.auditor.look()
+                    self.seen_straying |= self._strays()
+                    await self._fill()
             await asyncio.sleep(TICK_S)
 
     async def calm_down(self) -> None:
@@ -92,7 +95,7 @@ class Chaos:
         begun = time.monotonic()
         while self._strays() and time.monotonic() < begun + ORPHANS_S:
             await self._rest()
-        self.strays, self.stray_s = len(self._strays()), time.monotonic() - begun
+        self.strays, self.stray_s = self._strays(), time.monotonic() - begun
         while self.auditor.unfinished() and time.monotonic() < begun + QUIET_S:
             await self._rest()
 
@@ -118,7 +121,7 @@ async def measure(options: argparse.Namespace) -> list[Check]:
     chance = random.Random(options.seed)
     with Sandbox() as sandbox, _store(options.postgres) as url:
         controllers = CONTROLLERS if options.postgres else 1
-        world = ChaosWorld(sandbox, url=url, controllers=controllers)
+        world = ChaosWorld(sandbox, url=url, controllers=controllers, long_s=options.long)
         caps = {PAID: round(CAP_USD * MICROUSD)}
         chaos = Chaos(
             world=world,
@@ -152,11 +155,9 @@ def _checks(chaos: Chaos) -> list[Check]:
     happened = chaos.trouble.happened()
     tasks = chaos.auditor.rows(_TASKS)
     states = Counter(str(state) for _, state, _, _ in tasks)
-    lost = _lost(chaos.auditor)
-    torn = _torn(chaos)
-    tracebacks = chaos.world.tracebacks()
-    for what in (*chaos.auditor.said[:20], *lost[:20], *torn[:20], *tracebacks[:5]):
-        print(what, file=sys.stderr)
+    wrong = _wrong(chaos)
+    for line in (it for found in wrong.values() for it in found[:MOST_TOLD]):
+        print(line, file=sys.stderr)
     return [
         *(Check(what=f"fault: {kind}", figure=happened[kind]) for kind in sorted(happened)),
         Check(what="faults in all", figure=happened.total()),
@@ -164,31 +165,30 @@ def _checks(chaos: Chaos) -> list[Check]:
         Check(what="workers started", figure=len(chaos.world.records.starts())),
         Check(what="checks of the store", figure=chaos.auditor.looks),
         *(Check(what=f"most {it}", figure=most) for it, most in chaos.auditor.most.items()),
+        Check(what="given up, and found done after all", figure=len(chaos.auditor.rows(_LATE))),
         Check(
             what="strays (alive, given up by the store) on the way", figure=len(chaos.seen_straying)
         ),
         Check(what="- gone, once calm, after", figure=chaos.stray_s, unit="s"),
-        *_musts(chaos, len(lost), len(torn), len(tracebacks)),
+        *(Check(what=what, figure=len(found), at_most=0) for what, found in wrong.items()),
     ]
 
 
-def _musts(chaos: Chaos, lost: int, torn: int, tracebacks: int) -> list[Check]:
-    breaches = chaos.auditor.breaches
-    doubled = breaches[TWICE_AT_WORK] + breaches[TWICE_DONE]
-    money = breaches[OPEN_AFTER_END] + breaches[UNCHARGED]
-    counted = {
-        "tasks lost": lost,
-        "tasks doubled": doubled,
+def _wrong(chaos: Chaos) -> dict[str, list[str]]:
+    """Return what must not be and was."""
+    auditor = chaos.auditor
+    return {
+        "tasks lost": _lost(auditor),
+        "tasks doubled": auditor.broken(TWICE_AT_WORK, TWICE_DONE),
         "started without an intent": _unintended(chaos),
-        "orphans": chaos.strays,
-        "reservations wrong": money,
-        "cap breaches": breaches[CAP_EXCEEDED],
-        "slots exceeded": breaches[SLOTS_EXCEEDED],
-        "logs not read to their end": torn,
+        "orphans": sorted(chaos.strays),
+        "reservations wrong": auditor.broken(OPEN_AFTER_END, UNCHARGED),
+        "cap breaches": auditor.broken(CAP_EXCEEDED),
+        "slots exceeded": auditor.broken(SLOTS_EXCEEDED),
+        "logs not read to their end": _torn(chaos),
         "controllers that gave up": chaos.trouble.given_up,
-        "faults of ours in the logs": tracebacks,
+        "faults of ours in the logs": chaos.world.tracebacks(),
     }
-    return [Check(what=what, figure=figure, at_most=0) for what, figure in counted.items()]
 
 
 def _lost(auditor: Auditor) -> list[str]:
@@ -200,12 +200,12 @@ def _lost(auditor: Auditor) -> list[str]:
             State.DONE: True,
             # Nobody tries again what was to stop, whatever became of it before it could.
             State.FAILED: "failed" in json.loads(str(argv)) or id_ in asked,
-            State.STOPPED: id_ in asked or reason == _CANCELLED,
+            State.LOST: id_ in asked,
+            State.STOPPED: id_ in asked or reason in _BY_COMMAND,
         }
         if not fine.get(State(str(state)), False):
-            history = auditor.rows(_HISTORY, task=id_)
-            lines = [f"task {id_} is {state}: {reason}", *(str(it) for it in history)]
-            lost.append("\n  ".join(lines))
+            history = auditor.history(str(id_))
+            lost.append("\n  ".join((f"task {id_} is {state}: {reason}", *history)))
     return lost
 
 
@@ -219,9 +219,10 @@ def _torn(chaos: Chaos) -> list[str]:
     return torn
 
 
-def _unintended(chaos: Chaos) -> int:
+def _unintended(chaos: Chaos) -> list[str]:
     known = {str(row[0]) for row in chaos.auditor.rows("SELECT id FROM attempts")}
-    return sum(line["worker_id"] not in known for line in chaos.world.records.starts())
+    starts = chaos.world.records.starts()
+    return [str(line) for line in starts if line["worker_id"] not in known]
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -229,6 +230,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--every", type=float, default=1, help="seconds between two faults")
+    parser.add_argument("--long", type=float, default=45, help="seconds that long tasks take")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--postgres", action="store_true", help="three controllers, one server")
     return parser

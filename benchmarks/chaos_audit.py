@@ -22,8 +22,11 @@ _HELD = ", ".join(f"'{state.value}'" for state in sorted(ACTIVE))
 _OVER = ", ".join(f"'{state.value}'" for state in sorted(ENDED))
 _TWICE_AT_WORK = f"""
     SELECT task_id FROM attempts WHERE state IN ({_HELD}) GROUP BY task_id HAVING count(*) > 1"""
+# One that was given up and is found done after all is an earlier try, and no longer counts.
 _TWICE_DONE = """
-    SELECT task_id FROM attempts WHERE state = 'done' GROUP BY task_id HAVING count(*) > 1"""
+    SELECT task_id FROM attempts WHERE state = 'done'
+        AND id NOT IN (SELECT attempt_id FROM transitions WHERE before = 'lost')
+    GROUP BY task_id HAVING count(*) > 1"""
 _SLOTS = f"SELECT outpost, count(*) FROM attempts WHERE state IN ({_HELD}) GROUP BY outpost"
 _OPEN_AFTER_END = f"""
     SELECT attempts.id FROM charges JOIN attempts ON attempts.id = charges.attempt_id
@@ -32,6 +35,9 @@ _UNCHARGED = f"""
     SELECT attempts.id FROM attempts LEFT JOIN charges ON attempts.id = charges.attempt_id
     WHERE attempts.state IN ({_HELD})
         AND (charges.attempt_id IS NULL OR charges.ended_at IS NOT NULL)"""
+_HISTORY = """
+    SELECT at, attempt_id, outpost, before, after, reason, by FROM transitions
+    WHERE task_id = :name OR attempt_id = :name ORDER BY id"""
 _AT_WORK = f"SELECT id FROM attempts WHERE state IN ({_HELD})"
 _UNFINISHED = f"SELECT id FROM tasks WHERE state NOT IN ({_OVER})"
 _CHARGES = "SELECT * FROM charges WHERE outpost = :outpost"
@@ -39,7 +45,7 @@ _CHARGES = "SELECT * FROM charges WHERE outpost = :outpost"
 
 @dataclass(slots=True)
 class Auditor:
-    """Looks at a store again and again; ``breaches`` says what was wrong how often, ``said`` how.
+    """Looks at a store again and again; ``breaches`` says what was wrong with whom, and since when.
 
     ``slots`` and ``caps`` (micro-dollars for all that a run may cost) are by outpost.
     """
@@ -47,8 +53,7 @@ class Auditor:
     url: str
     slots: Mapping[str, int]
     caps: Mapping[str, int]
-    breaches: Counter[str] = field(default_factory=Counter)
-    said: list[str] = field(default_factory=list)
+    breaches: dict[str, dict[str, datetime]] = field(default_factory=dict)
     looks: int = 0
     most: Counter[str] = field(default_factory=Counter)
     _engine: Engine | None = None
@@ -70,6 +75,18 @@ class Auditor:
     def at_work(self) -> set[str]:
         """Return the attempts that hold a slot now."""
         return {str(row[0]) for row in self.rows(_AT_WORK)}
+
+    def broken(self, *what: str) -> list[str]:
+        """Return all with whom one of these things was wrong, each with what became of it."""
+        found = {(it, whose): at for it in what for whose, at in self.breaches.get(it, {}).items()}
+        return [
+            "\n  ".join((f"{at.isoformat()} {it}: {whose}", *self.history(whose)))
+            for (it, whose), at in found.items()
+        ]
+
+    def history(self, name: str) -> list[str]:
+        """Return what happened to a task, or to the task of an attempt, a line for each."""
+        return [str(tuple(row)) for row in self.rows(_HISTORY, name=name)]
 
     def unfinished(self) -> int:
         """Return how many tasks have not ended."""
@@ -98,14 +115,13 @@ class Auditor:
             return sum(charge_from(row).reserved_microusd(now) for row in rows)
 
     def _none(self, what: str, query: str) -> None:
-        if found := self.rows(query):
-            self._breach(what, ", ".join(str(row[0]) for row in found))
+        for row in self.rows(query):
+            self._breach(what, str(row[0]))
 
     def _at_most(self, breach: str, what: str, outpost: str, seen: int, limit: int) -> None:
         self.most[f"{what} of {outpost}"] = max(self.most[f"{what} of {outpost}"], seen)
         if seen > limit:
             self._breach(breach, f"{outpost}: {seen} of {limit}")
 
-    def _breach(self, what: str, how: str) -> None:
-        self.breaches[what] += 1
-        self.said.append(f"{datetime.now(UTC).isoformat()} {what}: {how}")
+    def _breach(self, what: str, whose: str) -> None:
+        self.breaches.setdefault(what, {}).setdefault(whose, datetime.now(UTC))

@@ -24,16 +24,20 @@ SPAWN_FAULTS = (
     "killed_before",
     "killed_after",
 )
+PAUSE_S = 3.0
 LONGEST_PAUSE_S = 25.0
 """Longer than a controller's leases last: another takes its outposts over."""
-LONGEST_CUT_S = 12.0
+LONGEST_ALONE_S = 10.0
+"""Who is paused in a transaction on SQLite holds up everybody, who wait for half a minute."""
+CUT_S, LONGEST_CUT_S = 5.0, 40.0
+"""The longest make the controller give workers up that go on."""
 COMMANDS_AT_ONCE = 3
 
 
 @dataclass(slots=True)
 class Trouble:
     """Brings faults over a world. ``injected`` counts by kind those that it does itself.
-    ``given_up`` counts the controllers that ended although nobody killed them.
+    ``given_up`` has the last words of controllers that ended although nobody killed them.
 
     Faults of an outpost's calls count once they have happened: ``happened`` reads them.
     """
@@ -41,7 +45,7 @@ class Trouble:
     world: ChaosWorld
     chance: random.Random
     injected: Counter[str] = field(default_factory=Counter)
-    given_up: int = 0
+    given_up: list[str] = field(default_factory=list)
     _starts_at: dict[int, float] = field(default_factory=dict)
     _goes_on_at: dict[int, float] = field(default_factory=dict)
     _commands: dict[subprocess.Popen[bytes], float] = field(default_factory=dict)
@@ -54,6 +58,7 @@ class Trouble:
             self._break_spawn: 8,
             self._break_destroy: 2,
             self._break_find: 1,
+            self._hide: 1,
             self._cut_off: 4,
             self._bend_time: 1,
             self._kill_worker: 5,
@@ -70,7 +75,8 @@ class Trouble:
             if up.lives:
                 self._starts_at[number] = now + self.chance.uniform(0, 2)
             elif now >= self._starts_at.get(number, 0.0):
-                self.given_up += up.code != -signal.SIGKILL
+                if up.code not in (0, -signal.SIGKILL):
+                    self.given_up.append(up.last_words())
                 up.start()
             if now >= self._goes_on_at.get(number, math.inf):
                 del self._goes_on_at[number]
@@ -107,7 +113,9 @@ class Trouble:
         up = self.world.controllers[number]
         if up.lives and number not in self._goes_on_at:
             up.signal(signal.SIGSTOP)
-            pause_s = min(self.chance.expovariate(1 / 3), LONGEST_PAUSE_S)
+            alone = len(self.world.controllers) == 1
+            longest_s = LONGEST_ALONE_S if alone else LONGEST_PAUSE_S
+            pause_s = min(self.chance.expovariate(1 / PAUSE_S), longest_s)
             self._goes_on_at[number] = time.monotonic() + pause_s
             self.injected["controller paused"] += 1
 
@@ -121,8 +129,12 @@ class Trouble:
     def _break_find(self) -> None:
         self._change(find=[self.chance.choice(("fault", "none"))])
 
+    def _hide(self) -> None:
+        """Start a worker of which nobody learns: not from the start, nor by looking for it."""
+        self._change(spawn=["ambiguous_started"], find=["none"])
+
     def _cut_off(self) -> None:
-        cut_s = self.chance.uniform(0.5, LONGEST_CUT_S)
+        cut_s = min(self.chance.expovariate(1 / CUT_S), LONGEST_CUT_S)
         self._change(partition_until=time.monotonic() + cut_s)
         self.injected["outpost cut off"] += 1
 

@@ -26,7 +26,9 @@ SLOTS = {"near": 12, "far": 12, "paid": 16}
 PAID = "paid"
 PRICE_USD, CAP_USD = 3.6, 4.0
 LIMIT_S = 300
-LONG_S, LONG_SHARE, FAILS_SHARE = 90.0, 0.05, 0.03
+LONG_SHARE, FAILS_SHARE = 0.03, 0.03
+"""Of the tasks: those that are long, and those whose agent fails."""
+SHORT_S = (0.5, 5.0)
 ORPHAN_GRACE_S = 5.0
 _OUTPOST = """\
   - {{name: {name}, type: virtual, folder: {folder}, faults: {folder}/{name}.faults,
@@ -45,9 +47,15 @@ controller:
 
 
 class ChaosWorld:
-    """Homes with a controller each, on one store: ``url``, or else the file of the only home."""
+    """Homes with a controller each, on one store: ``url``, or else the file of the only home.
 
-    def __init__(self, sandbox: Sandbox, *, url: str | None, controllers: int) -> None:
+    ``long_s`` is how long the long tasks take.
+    """
+
+    def __init__(
+        self, sandbox: Sandbox, *, url: str | None, controllers: int, long_s: float
+    ) -> None:
+        self._long_s = long_s
         self._sandbox = sandbox
         folder = sandbox.folder / "places"
         folder.mkdir()
@@ -59,7 +67,8 @@ class ChaosWorld:
         self.url = url or f"sqlite:///{home}/outpost.db"
         sandbox.config.write_text(_config(folder, url))
         kinds = sandbox.folder / "kinds"
-        path = os.pathsep.join((virtual_outpost.bring(kinds), str(CHECKOUT)))
+        given = [path for path in [os.environ.get("PYTHONPATH")] if path]
+        path = os.pathsep.join((*given, virtual_outpost.bring(kinds), str(CHECKOUT)))
         self._environments = [
             {**sandbox.environment(name), "PYTHONPATH": path, "OUTPOST_CONTROLLER": "off"}
             for name in names
@@ -73,7 +82,7 @@ class ChaosWorld:
 
     async def add(self, name: str, number: int, chance: random.Random) -> None:
         """Store one more task, as a command would that is gone at once."""
-        seconds = LONG_S if chance.random() < LONG_SHARE else chance.uniform(0.5, 5.0)
+        seconds = self._long_s if chance.random() < LONG_SHARE else chance.uniform(*SHORT_S)
         outcome = "failed" if chance.random() < FAILS_SHARE else "done"
         argv = ("virtual", "--seconds", f"{seconds:.2f}", "--events-per-s", "2")
         task = replace(

@@ -33,9 +33,8 @@ class Up:
     def pid(self) -> int:
         """The process that runs; raises ``NotMeasured`` where it ended unasked."""
         assert self._process
-        if (code := self._process.poll()) is not None:
-            said = self._log.read_text()[-2000:] if self._log.exists() else ""
-            raise NotMeasured(f"the controller ended by itself, {code}: {said}")
+        if not self.lives:
+            raise NotMeasured(self.last_words())
         return self._process.pid
 
     @property
@@ -47,6 +46,11 @@ class Up:
     def code(self) -> int | None:
         """What it ended with, ``None`` while it runs."""
         return self._process.poll() if self._process else 0
+
+    def last_words(self) -> str:
+        """Return how it ended, and what its log said last."""
+        said = self._log.read_text()[-2000:] if self._log.exists() else ""
+        return f"the controller ended by itself, {self.code}: {said}"
 
     def start(self) -> None:
         """Start it; does not wait until it is up."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from outpost.errors import NotFound, OutpostFault, UserError, WorkAtRisk
+from outpost.errors import NotFound, OutpostFault, Rejected, UserError, WorkAtRisk
 from outpost.model import Attempt, Decision, DutyState, Handle, State, Task
 
 if TYPE_CHECKING:
+    from outpost.control.follow import Follower
     from outpost.federation import Federation
     from outpost.ports import Worker
     from outpost.wire.events import Event
@@ -52,25 +53,61 @@ class SpawnedWorker:
             async for event in events:
                 yield event
 
-    async def result(self) -> Attempt:
+    async def result(self, *, on_trouble: Callable[[str], None] | None = None) -> Attempt:
         """Wait for the end and return the attempt: its state, reason, branch, commit, cost.
 
-        What is learnt on the way is stored. Cancelling stops the waiting, never the worker.
+        What is learnt on the way is stored. It waits through lost contact, of which ``on_trouble``
+        is told, until that is back or a controller has given the worker up: ``lost``. Cancelling
+        stops the waiting, never the worker.
         """
-        follower = await self._federation.parts.follower()
+        trouble = ""
         while True:
-            if self.attempt.handle is not None:
-                following = follower.follow(self.attempt)
-                async with contextlib.aclosing(following):
-                    async for _event, attempt in following:
-                        self.attempt = attempt
-            if not self.attempt.state.ended:
-                self.attempt = await follower.refresh(self.attempt)
-            if self.attempt.state.ended:
-                self.attempt = await follower.refresh(self.attempt)
+            try:
+                over = await self._comes_to_an_end()
+            except Rejected:
+                raise
+            except OutpostFault as exc:
+                over = await self._was_given_up()
+                if not over and on_trouble and exc.message != trouble:
+                    on_trouble(exc.message)
+                trouble = exc.message
+            if over:
                 self.attempt = await self._federation.parts.duties.finish(self.attempt)
                 return self.attempt
             await asyncio.sleep(LOOK_AGAIN_S)
+
+    async def _comes_to_an_end(self) -> bool:
+        """Follow the worker as far as that goes; return whether it has ended."""
+        follower = await self._federation.parts.follower()
+        if self.attempt.handle is not None and not self.attempt.state.ended:
+            following = asyncio.create_task(self._follow(follower))
+            try:
+                while not following.done():
+                    if await self._was_given_up():
+                        return True
+                    await asyncio.wait([following], timeout=LOOK_AGAIN_S)
+                following.result()
+            finally:
+                following.cancel()
+                await asyncio.wait([following])
+        if not self.attempt.state.ended:
+            self.attempt = await follower.refresh(self.attempt)
+        if self.attempt.state.ended:
+            self.attempt = await follower.refresh(self.attempt)
+        return self.attempt.state.ended
+
+    async def _follow(self, follower: Follower) -> None:
+        following = follower.follow(self.attempt)
+        async with contextlib.aclosing(following):
+            async for _event, attempt in following:
+                self.attempt = attempt
+
+    async def _was_given_up(self) -> bool:
+        """Whether somebody has stored the worker as lost, which its log says nothing of."""
+        known = await self._federation.store.attempts_of(self.attempt.task_id)
+        lost = [it for it in known if it.id == self.attempt.id and it.state is State.LOST]
+        self.attempt = lost[0] if lost else self.attempt
+        return bool(lost)
 
     async def successor(self) -> SpawnedWorker | None:
         """Return the worker that tries its task again, started if need be; ``None``: none does.

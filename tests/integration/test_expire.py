@@ -71,7 +71,7 @@ async def the_loop(federation: Federation, *names: str, stops: Stops | None = No
         leased=Ours(*names),
         settings=federation.config.controller,
         stop=(stops or Stops()).counted(stop),  # type: ignore[arg-type]  # counted keeps the kind
-        give_up=follower.settle,
+        give_up=follower.give_up,
     )
 
 

@@ -31,6 +31,8 @@ MODULES = {
     "events": "events",
     "cost": "cost",
     "list": "outposts",
+    "add": "add",
+    "remove": "remove",
     "up": "up",
     "down": "down",
     "doctor": "doctor",

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from outpost.federation import Federation, SpawnedWorker
     from outpost.model import Attempt, Task
 
+SHOWN_S = 10.0
+"""How long the rest of a log is waited for once its worker has ended."""
+LOOK_AGAIN_S = 1.0
+
 
 @contextlib.asynccontextmanager
 async def looked_after(federation: Federation, begun: Begun) -> AsyncIterator[None]:
@@ -109,15 +113,44 @@ class Ends:
         return attempt.state is State.DONE
 
     async def _result(self, worker: SpawnedWorker) -> Attempt:
-        if self._follow:
-            await self._show_events(worker)
-        return await worker.result()
+        if not self._follow:
+            return await self._end_of(worker)
+        shown = asyncio.create_task(self._show_events(worker))
+        end = asyncio.create_task(self._end_of(worker))
+        try:
+            await asyncio.wait([shown, end], return_when=asyncio.FIRST_COMPLETED)
+            if not shown.done():
+                attempt = await end
+                # The last it said; of one that was given up nobody waits for more.
+                lost = attempt.state is State.LOST
+                await asyncio.wait([shown], timeout=0 if lost else SHOWN_S)
+            if shown.done():
+                shown.result()
+            return await end
+        finally:
+            shown.cancel()
+            end.cancel()
+            await asyncio.wait([shown, end])
+
+    @staticmethod
+    async def _end_of(worker: SpawnedWorker) -> Attempt:
+        def say_trouble(trouble: str) -> None:
+            say("note", f"{worker.id} is out of contact, and waited for: {trouble}", "33")
+
+        return await worker.result(on_trouble=say_trouble)
 
     async def _show_events(self, worker: SpawnedWorker) -> None:
+        """Show each event once, through whatever troubles there are on the way."""
         prefix = f"{worker.id}  " if self._several else ""
-        async with contextlib.aclosing(worker.events()) as events:
-            async for event in events:
-                if text := render(event, colour=self._colour):
-                    lines = (f"{prefix}{line}\n" for line in text.split("\n"))
-                    sys.stdout.write("".join(lines))
-                    sys.stdout.flush()
+        shown = 0
+        while True:
+            with contextlib.suppress(OutpostError):
+                async with contextlib.aclosing(worker.events(after=shown)) as events:
+                    async for event in events:
+                        shown = event.seq
+                        if text := render(event, colour=self._colour):
+                            lines = (f"{prefix}{line}\n" for line in text.split("\n"))
+                            sys.stdout.write("".join(lines))
+                            sys.stdout.flush()
+                    return
+            await asyncio.sleep(LOOK_AGAIN_S)

@@ -46,7 +46,8 @@ def fold(attempt: Attempt, event: Event) -> Attempt:
 def _status(attempt: Attempt, fields: Mapping[str, Any], instant: datetime) -> dict[str, Any]:
     state = _STATES.get(fields.get("state", ""), attempt.told)
     changes: dict[str, Any] = {"state": state, "told": state, "reason": fields.get("reason") or ""}
-    if attempt.started_at is None:
+    # Whoever saves what a runner left that never ran says no more than that.
+    if attempt.started_at is None and state is not State.PUSHING:
         changes["started_at"] = instant
     return changes
 

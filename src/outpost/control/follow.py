@@ -11,7 +11,7 @@ import contextlib
 import random
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import reduce
 
 from outpost.control.fold import fold
@@ -96,7 +96,30 @@ class Follower:
 
         Returns whether anything was stored.
         """
-        return await self.store.apply(attempt, again_at=await self._again_at(attempt))
+        task = await self.store.task(attempt.task_id) if _was_cut_short(attempt) else None
+        # Nobody sits at its screen any more; and who resumed it by hand looks after it by hand.
+        # What never ran nobody has looked after.
+        by_hand = task and attempt.started_at and (task.interactive or task.resumes)
+        if task is None or by_hand:
+            return await self.store.apply(attempt)
+        tries = task.retries + 1
+        if tries < self.retry.max_attempts:
+            again_at = next_try(tries, self.clock.now(), self.retry, self.jitter())
+            return await self.store.apply(attempt, again_at=again_at)
+        given_up = f"; given up after {tries} tries" if tries > 1 else ""
+        return await self.store.apply(replace(attempt, reason=attempt.reason + given_up))
+
+    async def give_up(self, attempt: Attempt, reason: str) -> None:
+        """Store a worker as lost, unless one more look shows that its log went on.
+
+        Whoever looked on may have been away since it was seen last.
+        """
+        seen = await self.look(attempt)
+        if seen.state is State.UNKNOWN and seen.seq == attempt.seq:
+            ended_at = self.clock.now()
+            await self.settle(replace(seen, state=State.LOST, reason=reason, ended_at=ended_at))
+        else:
+            await self.refresh(attempt)
 
     async def catch_up(self, lost: Attempt) -> Attempt:
         """Read on in the log of a lost worker that is seen again; store its result, if it has one.
@@ -141,18 +164,6 @@ class Follower:
                     await self.settle(mended)
                     return
 
-    async def _again_at(self, attempt: Attempt) -> datetime | None:
-        """Return when the task of an attempt is tried again; ``None`` where it is not."""
-        lost = attempt.state is State.LOST or (attempt.state is State.FAILED and attempt.died)
-        if not lost or attempt.stop_asked:
-            return None
-        task = await self.store.task(attempt.task_id)
-        retries = task.retries + 1
-        # Nobody sits at its screen any more; and who resumed it by hand looks after it by hand.
-        if task.interactive or task.resumes or retries >= self.retry.max_attempts:
-            return None
-        return next_try(retries, self.clock.now(), self.retry, self.jitter())
-
     async def _adopt(self, attempt: Attempt) -> Attempt:
         """Give an attempt whose start was never confirmed its worker's handle, if there is one."""
         if attempt.handle is not None:
@@ -191,8 +202,9 @@ class Follower:
         """Say that a worker is dead, unless it was only just started and has not spoken yet."""
         now = self.clock.now()
         gone = liveness is Liveness.ABSENT and attempt.handle is not None
-        claim_grace = timedelta(seconds=self.patience.claim_grace_s)
-        grace = claim_grace if attempt.handle is None else START_GRACE
+        grace = timedelta(seconds=self.patience.claim_grace_s)
+        if attempt.handle is not None:
+            grace = min(grace, START_GRACE)
         if not gone and attempt.seq == 0 and abs(now - attempt.created_at) < grace:
             return attempt
         reason = "its runner died without a result"
@@ -223,6 +235,12 @@ class Follower:
         except OutpostFault as exc:
             return replace(lost, reason=f"{lost.reason}; saving its work failed: {exc.message}")
         return lost
+
+
+def _was_cut_short(attempt: Attempt) -> bool:
+    """Whether a worker came to an end that was neither its own nor asked for."""
+    lost = attempt.state is State.LOST or (attempt.state is State.FAILED and attempt.died)
+    return lost and not attempt.stop_asked
 
 
 def _says_something(event: Event) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from outpost.control.follow import Follower
-from outpost.model import Attempt
+from outpost.model import Attempt, State
 
 ON_REQUEST = "stopped on request"
 
@@ -22,8 +22,8 @@ class Stopper:
     ) -> Attempt:
         """End a worker, its work committed and pushed, and return how it ended. Idempotent.
 
-        Where its place cannot be reached the wish stands: the controller tries again. Raises
-        ``OutpostFault``.
+        Where its place cannot be reached the wish stands: the controller tries again. Where its
+        task waits to be tried again, that is taken back. Raises ``OutpostFault``.
         """
         reason = reason or ON_REQUEST
         if not attempt.state.ended:
@@ -35,4 +35,7 @@ class Stopper:
                 worker = self.follower.outposts(attempt.outpost).worker(attempt.handle)
                 grace_s = self.grace_s if grace_s is None else grace_s
                 await worker.stop(grace_s=grace_s, reason=reason)
-        return await self.follower.refresh(attempt)
+        attempt = await self.follower.refresh(attempt)
+        if attempt.died or attempt.state is State.LOST:
+            await self.follower.store.cancel(attempt.task_id, reason)
+        return attempt

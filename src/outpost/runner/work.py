@@ -367,6 +367,8 @@ def recover(place: Place, environment: Environment) -> None:
         return
     if not place.take_lock():
         return
+    # A runner that never came to it has left it there.
+    place.take_environment()
     log = EventLog(place.path("events.jsonl"))
     if not log.finished:
         Work(place, log, environment).rescue()

@@ -81,11 +81,12 @@ class ShellOutpost(Outpost):
             order.pop("asked_at", None)
         try:
             await self._upload(place, self.runner_path())
-            await place.shell.put(
-                posixpath.join(directory, "environment.json"), json.dumps(environment).encode()
-            )
+            # The order first: what has none nobody ever sees, and its variables would stay.
             await place.shell.put(
                 posixpath.join(directory, "order.json"), json.dumps(order).encode()
+            )
+            await place.shell.put(
+                posixpath.join(directory, "environment.json"), json.dumps(environment).encode()
             )
         except OSError as exc:
             raise NotDispatched(f"cannot write to {self.name}: {exc}", outpost=self.name) from exc

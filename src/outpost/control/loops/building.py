@@ -47,7 +47,7 @@ async def build(whole: Whole, holder: str) -> Running:
         leased=leases,
         settings=given,
         stop=(await parts.stopper()).stop,
-        give_up=follower.settle,
+        give_up=follower.give_up,
     )
     reconcile = Reconcile(
         await parts.reconciler(), clock, leased=leases, orphan_grace_s=given.orphan_grace_s

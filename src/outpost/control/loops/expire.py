@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -14,7 +13,7 @@ from outpost.control.loops import Leased, Loop
 from outpost.control.loops.beside import Beside
 from outpost.control.spending import Spending
 from outpost.errors import NotFound, OutpostError
-from outpost.model import Attempt, Charge, State
+from outpost.model import Attempt, Charge
 
 if TYPE_CHECKING:
     from outpost.config.models import ControllerConfig
@@ -29,9 +28,10 @@ logger = logging.getLogger("outpost.controller.expire")
 class Expire(Loop):
     """Stops and gives up workers on our outposts, and gives up those that nobody looks after.
 
-    ``stop`` ends a worker and says so in the store first. ``give_up`` stores an attempt as it is
-    given, ``lost``, and has its task tried again where that is allowed. A stop takes as long as
-    its worker needs to save its work: it goes on beside the rounds, once for each worker.
+    ``stop`` ends a worker and says so in the store first. ``give_up`` stores an attempt as lost,
+    unless it can be seen after all, and has its task tried again where that is allowed. A stop
+    takes as long as its worker needs to save its work: it goes on beside the rounds, once for each
+    worker.
     """
 
     name: ClassVar[str] = "expire"
@@ -44,7 +44,7 @@ class Expire(Loop):
         leased: Leased,
         settings: ControllerConfig,
         stop: Callable[[Attempt, str], Awaitable[object]],
-        give_up: Callable[[Attempt], Awaitable[object]],
+        give_up: Callable[[Attempt, str], Awaitable[object]],
     ) -> None:
         super().__init__()
         self.every_s = EVERY_S
@@ -115,10 +115,7 @@ class Expire(Loop):
             if said.act is Act.STOP:
                 await self._stop(attempt, said.reason)
             else:
-                lost = replace(
-                    attempt, state=State.LOST, reason=said.reason, ended_at=self._clock.now()
-                )
-                await self._give_up(lost)
+                await self._give_up(attempt, said.reason)
         except OutpostError as exc:
             logger.warning("cannot %s %s: %s", said.act, attempt.id, exc.message, extra=where)
             raise

@@ -17,6 +17,7 @@ from outpost.errors import OutpostError
 from outpost.ports import Clock
 
 EVERY_S = 30.0
+LEAST_S = 1.0
 
 logger = logging.getLogger("outpost.controller.reconcile")
 
@@ -34,7 +35,7 @@ class Reconcile(Loop):
         self, reconciler: Reconciler, clock: Clock, *, leased: Leased, orphan_grace_s: float
     ) -> None:
         super().__init__()
-        self.every_s = EVERY_S
+        self.every_s = min(EVERY_S, max(LEAST_S, orphan_grace_s / 2))
         self._reconciler = reconciler
         self._clock = clock
         self._leased = leased

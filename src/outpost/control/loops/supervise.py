@@ -25,6 +25,8 @@ START = timedelta(seconds=10)
 """How long a start takes at most, as a rule; from then on the worker is looked for."""
 FIRST_PAUSE_S = 1.0
 MOST_PAUSE_S = 30.0
+DEAF_S = 2.0
+"""How long after a round the next may be, at most, for what was not heard meanwhile to count."""
 STRANGER_S = 300.0
 """How long another machine's worker is left alone before it is looked at again."""
 
@@ -60,6 +62,7 @@ class Supervise(Loop):
         self._silent_after_s = silent_after_s
         self._ended = ended
         self._following: dict[str, _Following] = {}
+        self._round_at = asyncio.get_running_loop().time()
         self._recorder = Recorder(follower.store)
 
     async def round(self) -> None:
@@ -94,7 +97,8 @@ class Supervise(Loop):
     def _is_being_started(self, attempt: Attempt) -> bool:
         """Whether somebody is at starting a worker, who is not to be disturbed."""
         age = self._follower.clock.now() - attempt.created_at
-        return attempt.state is State.RESERVED and not attempt.handle and age < START
+        grace = timedelta(seconds=self._follower.patience.claim_grace_s)
+        return attempt.state is State.RESERVED and not attempt.handle and age < min(START, grace)
 
     async def close(self) -> None:
         for name in list(self._following):
@@ -173,6 +177,12 @@ class Supervise(Loop):
 
     def _notice_silence(self) -> None:
         now = asyncio.get_running_loop().time()
+        # Who stood still heard nobody: a process that was stopped, a machine that was asleep.
+        deaf_s = now - self._round_at
+        self._round_at = now
+        if deaf_s > DEAF_S:
+            for following in self._following.values():
+                following.heard_at = min(now, following.heard_at + deaf_s)
         for following in self._following.values():
             silent_s = now - following.heard_at
             if silent_s > self._silent_after_s and following.attempt.handle is not None:

@@ -1,0 +1,199 @@
+"""``Shell`` on another machine, through one desk there and one channel to it.
+
+Any number of calls share the connection at once: they go out as they come, and each gets its own
+answer. It is opened by the first call and again by the first one after it was lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from outpost.ports import Completed, Shell
+from outpost.transports.desk_link import Asked, Link, LinkLost, Patience, Pipe, Traffic
+
+if TYPE_CHECKING:
+    from outpost.runner.desk import Header
+
+IDLE_S = 0.5
+WAIT_S = 60.0
+"""One question whether a file has grown stands for so long."""
+ANSWER_S = 10.0
+"""What the way there and back may take beyond a command's own time."""
+STEADY_S = 5.0
+"""A connection that is lost sooner counts as one that failed."""
+
+
+class DeskShell(Shell):
+    """Runs commands and moves bytes where ``open_pipe`` leads.
+
+    ``open_pipe`` starts ``bootstrap_argv()`` there; its trouble is an ``OSError``. An instance
+    belongs to the event loop of its first call. ``name`` is what errors call the place.
+    """
+
+    def __init__(
+        self,
+        open_pipe: Callable[[], Awaitable[Pipe]],
+        *,
+        name: str,
+        patience: Patience | None = None,
+    ) -> None:
+        self.traffic = Traffic()
+        self._open_pipe = open_pipe
+        self._name = name
+        self._patience = patience or Patience()
+        self._opening = asyncio.Lock()
+        self._link: Link | None = None
+        self._lives: dict[asyncio.Task[None], Link] = {}
+        self._failures = 0
+        self._failed_at = 0.0
+        self._retry_at = 0.0
+        self._why: OSError | None = None
+
+    async def facts(self) -> Mapping[str, object]:
+        """Return what the desk tells of its machine: python, version, home, path, user_id, pid."""
+        link = await self._connected()
+        return await asyncio.shield(link.facts)
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+        timeout_s: float = 30.0,
+    ) -> Completed:
+        request = {
+            "verb": "run",
+            "argv": list(argv),
+            "environment": None if environment is None else dict(environment),
+            "timeout_s": timeout_s,
+        }
+        asked = await self._ask(request, stdin, timeout_s + ANSWER_S, argv[0])
+        exit_code = asked.done.result()["exit_code"]
+        stdout, stderr = bytes(asked.stdout), bytes(asked.stderr)
+        return Completed(exit_code=exit_code, stdout=stdout, stderr=stderr)
+
+    async def put(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        await self._ask({"verb": "put", "path": path, "mode": mode}, data, None, path)
+
+    async def get(self, path: str, *, offset: int = 0) -> bytes:
+        asked = await self._ask({"verb": "get", "path": path, "offset": offset}, b"", None, path)
+        return bytes(asked.stdout)
+
+    async def stream(self, path: str, *, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        """Ask again and again to be told what is new; goes on after a lost connection.
+
+        Raises ``OSError`` where the place cannot be reached again at once.
+        """
+        while True:
+            link = await self._connected()
+            request = {"verb": "wait", "path": path, "offset": offset, "seconds": WAIT_S}
+            try:
+                asked = link.ask(request)
+                try:
+                    while not (await asyncio.wait([asked.done], timeout=IDLE_S))[0]:
+                        yield b""
+                finally:
+                    link.drop(asked)
+                _check(asked.done.result(), path)
+            except LinkLost:
+                continue
+            if asked.stdout:
+                offset += len(asked.stdout)
+                yield bytes(asked.stdout)
+
+    async def close(self) -> None:
+        """End the connection, and with it the desk; a later call opens another."""
+        self._link = None
+        for life, link in self._lives.items():
+            if link.ended is None:
+                life.cancel()
+        if self._lives:
+            await asyncio.wait(list(self._lives))
+
+    async def _ask(
+        self, request: Header, body: bytes, seconds: float | None, subject: str
+    ) -> Asked:
+        """Return a request with its last answer; raises ``OSError`` as the machine there did."""
+        link = await self._connected()
+        asked = link.ask(request, body)
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await asked.done
+        except TimeoutError as exc:
+            if link.ended is not None:
+                raise
+            late = f"{self._name} did not answer within {seconds:g} s"
+            raise TimeoutError(late) from exc
+        finally:
+            link.drop(asked)
+        _check(answer, subject)
+        return asked
+
+    async def _connected(self) -> Link:
+        if self._link is not None and self._link.ended is None:
+            return self._link
+        async with self._opening:
+            if self._link is None or self._link.ended is not None:
+                await self._connect()
+            assert self._link is not None
+            return self._link
+
+    async def _connect(self) -> None:
+        if self._link is not None:
+            self._judge(self._link)
+            self._link = None
+        await self._pause()
+        try:
+            async with asyncio.timeout(self._patience.connect_s):
+                pipe = await self._open_pipe()
+        except OSError as exc:
+            self._failed(exc, asyncio.get_running_loop().time())
+            raise
+        self.traffic.connections += 1
+        self._link = Link(pipe, self._patience, self.traffic)
+        life = asyncio.create_task(self._link.live())
+        self._lives[life] = self._link
+        life.add_done_callback(self._lives.pop)
+
+    async def _pause(self) -> None:
+        """Wait before the next try if that is soon; else fail at once, and say why."""
+        now = asyncio.get_running_loop().time()
+        pause_s = self._retry_at - now
+        if pause_s > self._patience.short_pause_s:
+            raise ConnectionError(
+                f"{self._name} is out of reach for {now - self._failed_at:.0f} s: {self._why}"
+                f" (tried again in {pause_s:.0f} s)"
+            ) from self._why
+        if pause_s > 0:
+            await asyncio.sleep(pause_s)
+
+    def _judge(self, link: Link) -> None:
+        """Learn from a connection that has ended."""
+        if link.ended is not None and link.ended_at < link.began_at + STEADY_S:
+            self._failed(link.ended, link.ended_at)
+        else:
+            self._failures = 0
+
+    def _failed(self, why: OSError, at: float) -> None:
+        if not self._failures:
+            self._failed_at = at
+        pause_s = min(self._patience.pause_least_s * 2**self._failures, self._patience.pause_most_s)
+        self._retry_at = at + pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - to spread tries
+        self._failures += 1
+        self._why = why
+
+
+def _check(answer: Header, subject: str) -> None:
+    """Raise the error that the machine there had."""
+    if "error" not in answer:
+        return
+    if answer["error"] == "TimeoutError":
+        raise TimeoutError(f"{subject}: {answer['text']}")
+    if answer["errno"] is None:
+        raise ValueError(answer["text"])
+    raise OSError(answer["errno"], os.strerror(answer["errno"]), subject)

@@ -1,0 +1,141 @@
+"""Who waits for a task whose worker gets lost is told of its end, whoever comes to it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from outpost.testing.faulty import bring
+from tests.integration.cli_world import Terminal
+from tests.integration.lost_world import LostWorld, lost_world, wake
+from tests.world import World, until
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+
+MakeWorld = Callable[..., LostWorld]
+SLOWLY = "  retry: {max_attempts: 3, initial_backoff: 60s, max_backoff: 60s}\n"
+
+
+@pytest.fixture
+def make(world: World, tmp_path: Path) -> Iterator[MakeWorld]:
+    """Return what makes a world of faulty outposts whose workers get lost."""
+    world.environment["PYTHONPATH"] = bring(tmp_path / "packages")
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(lost_world(world, **options))
+
+
+def spawn(lost: LostWorld, script: str, *options: str) -> tuple[str, ...]:
+    return ("spawn", "-m", "Mend", "--repo", lost.remote.url, *options, "--", "sh", "-c", script)
+
+
+def first_worker(lost: LostWorld) -> str:
+    """Return the first worker on outpost a once its agent talks."""
+    workers = lost.world.home / "outposts" / "a" / "workers"
+    until(lambda: workers.exists() and list(workers.iterdir()), "a worker")
+    (first,) = workers.iterdir()
+    lost.until_written("a", first.name, "working")
+    return first.name
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, f"{process.returncode}\n{out}\n{err}"
+    return out, err
+
+
+@pytest.mark.parametrize("option", ["--wait", "--follow"])
+def test_a_lost_contact_is_waited_for(make: MakeWorld, option: str) -> None:
+    lost = make(patience="silent_after: 2s, lost_after: 60s")
+    lost.up()
+    process = lost.cli.start(*spawn(lost, lost.talk("echo x > new.txt"), option))
+    name = first_worker(lost)
+    lost.faults["a"].change(partition="the cable is cut")
+    lost.until_state(name, "unknown")
+    assert process.poll() is None, process.communicate()
+    lost.faults["a"].change(partition=None)
+    lost.go.touch()
+    out, err = ended(process)
+    print(out, err, sep="\n---\n")
+    assert f"✓ done {name}" in out
+
+
+@pytest.mark.parametrize("cut_off", [True, False])
+@pytest.mark.parametrize("option", ["--wait", "--follow"])
+def test_who_waits_for_one_that_is_given_up_is_told_of_its_successor(
+    make: MakeWorld, option: str, *, cut_off: bool
+) -> None:
+    lost = make()
+    lost.up()
+    process = lost.cli.start(*spawn(lost, lost.talk("echo x > new.txt"), option))
+    name = first_worker(lost)
+    paused = lost.pause("a", name)
+    lost.faults["a"].change(ping="down")
+    if cut_off:
+        lost.faults["a"].change(partition="the cable is cut")
+    try:
+        lost.until_state(name, "lost")
+        lost.go.touch()
+        out, err = ended(process)
+        print(out, err, sep="\n---\n")
+        assert "✓ done w-" in out
+        assert name in err
+    finally:
+        if process.poll() is None:
+            process.kill()
+            print(process.communicate())
+        lost.faults["a"].write()
+        wake(paused)
+
+
+@pytest.mark.parametrize("how", ["wait", "follow", "json"])
+def test_who_waits_is_told_of_the_successor(make: MakeWorld, how: str) -> None:
+    lost = make()
+    options = {
+        "wait": ["--wait"],
+        "follow": ["--follow"],
+        "json": ["--wait", "--json"],
+    }[how]
+    script = lost.talk("echo x >> new.txt", "echo finished")
+    argv = ("spawn", "-m", "Mend", "--repo", lost.remote.url, *options, "--", "sh", "-c", script)
+    process = lost.cli.start(*argv)
+    workers = lost.world.home / "outposts" / "a" / "workers"
+    until(lambda: workers.exists() and list(workers.iterdir()), "a worker")
+    (first,) = workers.iterdir()
+    lost.until_written("a", first.name, "working")
+    lost.kill_its_carers("a", first.name)
+    until(lambda: len(list(workers.iterdir())) == 2, "a successor")
+    lost.go.touch()
+    out, err = process.communicate(timeout=40)
+    print(out, err, sep="\n----\n")
+    assert process.returncode == 0
+    (second,) = set(workers.iterdir()) - {first}
+    assert second.name in out
+    if "json" in how:
+        rows = [json.loads(line) for line in out.splitlines()]
+        print(json.dumps(rows, indent=1))
+
+
+def test_ctrl_c_meanwhile_leaves_it_to_the_controller(make: MakeWorld) -> None:
+    lost = make(policy=SLOWLY)
+    lost.up()
+    script = lost.talk("echo x >> new.txt", "echo finished")
+    argv = ("spawn", "-m", "Mend", "--repo", lost.remote.url, "--wait", "--", "sh", "-c", script)
+    workers = lost.world.home / "outposts" / "a" / "workers"
+    with Terminal(lost.cli, 100, argv) as terminal:
+        until(lambda: workers.exists() and list(workers.iterdir()), "a worker")
+        (first,) = workers.iterdir()
+        lost.until_written("a", first.name, "working")
+        lost.kill_its_carers("a", first.name)
+        lost.until_state(first.name, "failed")
+        terminal.press(b"\x03")
+        terminal.read_to_end()
+        print("\n".join(terminal.lines()))
+        assert terminal.process.returncode == 130
+    task = lost.stored(first.name)["task_id"]
+    assert lost.task(task)["state"] == "queued"
+    print(lost.cli("ps").out)
