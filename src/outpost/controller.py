@@ -37,6 +37,8 @@ IDLE_S = 60.0
 SWITCH = "OUTPOST_CONTROLLER"
 """The variable that keeps commands from starting one in the background, set to ``off``."""
 START_S = 10.0
+LEAVE_S = 6.0
+"""How long the rounds that go on may take to end once it was told to leave."""
 STORE_S = 5.0
 """How long to wait for a store that could not be used."""
 _GIVE_WAY_S = 0.5
@@ -125,11 +127,22 @@ class Controller:
         try:
             anew = await self._look_on(loops, running, lock)
             loops.stop()
-            await running
+            await self._come_to_an_end(running)
         finally:
             running.cancel()
             await asyncio.wait([running])
         return anew
+
+    async def _come_to_an_end(self, running: asyncio.Task[None]) -> None:
+        """Wait for the rounds that go on; once it is to leave at all, not for long."""
+        told = asyncio.create_task(self._stop.wait())
+        await asyncio.wait([running, told], return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        await asyncio.wait([running], timeout=LEAVE_S)
+        if running.done():
+            running.result()
+        else:
+            logger.warning("leaves in the middle of something; the next one goes on with it")
 
     async def _look_on(self, loops: Running, running: asyncio.Task[None], lock: int) -> bool:
         """Wait for a reason to end; return whether that is a new configuration."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sqlite3
@@ -13,6 +14,7 @@ from typing import Any
 
 from outpost.controller import standing
 from outpost.runner.place import Place
+from tests.doubles.bd import Rig, install_bd
 from tests.faulty_world import FaultyWorld
 from tests.integration.cli_world import OUTPOST, Cli
 from tests.world import World, pids_marked, pids_naming, until
@@ -20,6 +22,12 @@ from tests.world import World, pids_marked, pids_naming, until
 Document = dict[str, Any]
 RETRY = """\
   retry: {max_attempts: 3, initial_backoff: 1s, max_backoff: 1s}
+"""
+SLOWLY = """\
+  retry: {max_attempts: 3, initial_backoff: 60s, max_backoff: 60s}
+"""
+ONCE = """\
+  retry: {max_attempts: 1}
 """
 TALK = "while [ ! -e {go} ]; do echo working; sleep 0.2; done"
 """A script that lets its log say something until it may go on."""
@@ -102,12 +110,6 @@ class LostWorld:
         """Start one worker, and return what the command said of it."""
         said: Document = self.cli.spawn(script, *more)
         return said
-
-    def attempts(self, task_id: str) -> list[Document]:
-        """Return all attempts of a task as ``ps`` shows them, oldest first."""
-        rows = self.cli("ps", "-a", "--json").json()
-        found = [row for row in rows if row["task"] == task_id and row.get("worker")]
-        return sorted(found, key=lambda row: str(row["created_at"]))
 
     def until_state(self, worker_id: str, *states: str, deadline_s: float = 30) -> Document:
         """Wait until a worker is stored in one of these states."""
@@ -200,6 +202,9 @@ class LostWorld:
     def branches(self) -> dict[str, str]:
         return self.remote.refs("refs/heads/outpost/")
 
+    def duties(self, task_id: str) -> list[Document]:
+        return self._rows("select * from duties where task_id = ? order by id", task_id)
+
     def _row(self, query: str, *values: str) -> Document:
         (row,) = self._rows(query, *values)
         return row
@@ -209,6 +214,34 @@ class LostWorld:
         with contextlib.closing(sqlite3.connect(path)) as database:
             database.row_factory = sqlite3.Row
             return [dict(row) for row in database.execute(query, values)]
+
+
+class Beads:
+    """One bead in the folder where the command line is used, and the program that keeps it."""
+
+    ID = "gt-abc123"
+
+    def __init__(self, lost: LostWorld) -> None:
+        programs = lost.world.folder / "programs"
+        programs.mkdir()
+        install_bd(programs)
+        lost.world.environment["PATH"] = f"{programs}:{lost.world.environment['PATH']}"
+        self._lost = lost
+        self._rig = Rig.make(lost.cli.here)
+        self._rig.add(self.ID)
+
+    def spawn(self, script: str) -> Document:
+        """Start a worker for the bead, and return what the command said of it."""
+        arguments = ("spawn", self.ID, "--repo", self._lost.remote.url, "--json")
+        said: Document = self._lost.cli(*arguments, "--", "sh", "-c", script).json()
+        return said
+
+    def bead(self) -> Document:
+        """Return the bead as it is now; nothing of it while its file is being written."""
+        try:
+            return dict(self._rig.bead(self.ID))
+        except json.JSONDecodeError:
+            return {"status": ""}
 
 
 def wake(pids: set[int]) -> None:

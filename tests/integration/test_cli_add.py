@@ -255,6 +255,18 @@ def test_on_a_terminal_no_means_no(cli: Cli, file: Path) -> None:
         assert file.read_text() == ADDED
 
 
+def test_on_a_terminal_a_question_may_be_left(cli: Cli, file: Path) -> None:
+    for arguments, keys in ((("add", "local"), b"\x03"), (("remove", "local"), b"\x04")):
+        file.write_text(ADDED)
+        with Terminal(cli, 100, arguments) as terminal:
+            terminal.read_until("]: ")
+            terminal.press(keys)
+            terminal.read_to_end()
+        assert terminal.process.returncode == 130
+        assert terminal.lines()[-1] == "note: nothing was written"
+        assert file.read_text() == ADDED
+
+
 def test_on_a_terminal_what_changed_while_it_asked_is_not_overwritten(cli: Cli, file: Path) -> None:
     with Terminal(cli, 100, ("add", "local", "--name", "x")) as terminal:
         terminal.read_until("[Y/n]: ")
@@ -290,6 +302,19 @@ def test_an_outpost_stays_while_workers_run_there(cli: Cli, file: Path) -> None:
     left = cli("remove", "build")
     assert "1 ended worker is on 'build': what is left of them stays there" in left.err
     assert file.read_text() == CONFIG
+
+
+def test_of_several_at_once_none_overwrites_another(cli: Cli, file: Path) -> None:
+    numbers = range(4)
+    running = [cli.start("add", "local", "--name", f"o{number}", "--yes") for number in numbers]
+    ended = [process.communicate(timeout=60) for process in running]
+    done = [f"o{number}" for number, it in zip(numbers, running, strict=True) if it.returncode == 0]
+    assert done
+    names = [outpost.name for outpost in parse(file.read_bytes()).outposts]
+    assert sorted(names) == ["local", *done]
+    for process, (_, err) in zip(running, ended, strict=True):
+        assert (process.returncode == 0) == ("changed by somebody else" not in err), err
+    assert [path.name for path in file.parent.iterdir()] == ["outposts.yaml"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -244,11 +245,11 @@ async def test_a_cancelled_upload_leaves_nothing(tmp_path: Path) -> None:
 class Bare:
     """A desk that is talked to without the client."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: bytes | None = None) -> None:
         self.process = subprocess.Popen(
             bootstrap_argv(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        self.send(desk_source())
+        self.send(source or desk_source())
 
     def send(self, data: bytes) -> None:
         assert self.process.stdin is not None
@@ -288,6 +289,21 @@ def test_an_upload_cut_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     until(lambda: list(tmp_path.iterdir()), "it is being written")
     assert desk.end()[0] == 0
     assert not list(tmp_path.iterdir())
+
+
+def test_a_desk_that_nobody_talks_to_ends(tmp_path: Path) -> None:
+    source = zlib.decompress(desk_source()[8:])
+    hasty = source.replace(b"SILENCE_S = 120.0", b"SILENCE_S = 1.0")
+    assert hasty != source
+    packed = zlib.compress(hasty)
+    desk = Bare(b"%08d" % len(packed) + packed)
+    argv = ["sh", "-c", f"echo $$ > {tmp_path}/pid; sleep 300"]
+    desk.send(frame({"verb": "run", "id": 1, "argv": argv, "environment": None, "timeout_s": 100}))
+    pid = until(lambda: written_pid(tmp_path / "pid"), "it runs")
+    assert pid
+    until(lambda: desk.process.poll() is not None, "it ends by itself")
+    until(lambda: not alive(pid), "what it ran is dead")
+    desk.end()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

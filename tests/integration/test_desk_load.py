@@ -155,7 +155,7 @@ async def test_more_commands_than_run_at_once_wait_for_their_turn(tmp_path: Path
         await shell.facts()
         desk = await process_of(shell)
         await eventually(lambda: len(desk.children()) == 128, "all of them run")
-        with pytest.raises(TimeoutError, match=r"touch: not done within 0.3 s"):
+        with pytest.raises(TimeoutError, match="touch: not done in time"):
             await shell.run(["touch", f"{tmp_path}/done"], timeout_s=0.3)
         last = asyncio.create_task(shell.run(["touch", f"{tmp_path}/turn"]))
         assert await shell.get("/etc/passwd")

@@ -170,4 +170,5 @@ async def test_names_do_not_depend_on_the_locale_there(tmp_path: Path, locale: s
 
 def test_the_command_has_nothing_a_shell_would_touch() -> None:
     assert not set("!\\\n") & set(COMMAND)
+    assert COMMAND.count("'") == 4, "two words are quoted, and hold no quotes"
     assert "outpost-desk" not in COMMAND, "a start-up file may repeat the command"

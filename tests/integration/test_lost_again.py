@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,17 +9,14 @@ from pathlib import Path
 import pytest
 
 from outpost.testing.faulty import bring
-from tests.doubles.bd import Rig, install_bd
-from tests.integration.lost_world import LostWorld, lost_world
+from tests.integration.lost_world import ONCE, SLOWLY, Beads, Document, LostWorld, lost_world
 from tests.world import World, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
 MakeWorld = Callable[..., LostWorld]
 SAVED = "its runner was killed; the work was saved afterwards"
-ONCE = "  retry: {max_attempts: 1}\n"
-BEAD = "gt-abc123"
-SLOWLY = "  retry: {max_attempts: 3, initial_backoff: 60s, max_backoff: 60s}\n"
+PATIENCE = "silent_after: 30s, lost_after: 60s"
 
 
 @pytest.fixture
@@ -28,51 +24,25 @@ def make(world: World, tmp_path: Path) -> Iterator[MakeWorld]:
     """Return what makes a world of faulty outposts whose workers get lost."""
     world.environment["PYTHONPATH"] = bring(tmp_path / "packages")
     with ExitStack() as stack:
-        yield lambda **options: stack.enter_context(lost_world(world, **options))
+        yield lambda **options: stack.enter_context(
+            lost_world(world, **{"patience": PATIENCE, **options})
+        )
 
 
-def with_beads(lost: LostWorld) -> Rig:
-    """Put beads into the folder where the command line is used."""
-    programs = lost.world.folder / "programs"
-    programs.mkdir()
-    install_bd(programs)
-    lost.world.environment["PATH"] = f"{programs}:{lost.world.environment['PATH']}"
-    rig = Rig.make(lost.cli.here)
-    rig.add(BEAD)
-    return rig
-
-
-def bead(rig: Rig) -> dict[str, str]:
-    """Return the bead as it is now; nothing while its file is being written."""
-    try:
-        return dict(rig.bead(BEAD))
-    except json.JSONDecodeError:
-        return {"status": ""}
-
-
-def spawn_bead(lost: LostWorld, script: str) -> dict[str, str]:
-    """Start a worker for the bead."""
-    said = lost.cli("spawn", BEAD, "--repo", lost.remote.url, "--json", "--", "sh", "-c", script)
-    document: dict[str, str] = said.json()
-    return document
-
-
-def working(lost: LostWorld, worker: dict[str, str], file: str = "new.txt") -> None:
-    """Wait until a worker's agent has written a file."""
-    tree = lost.tree(worker["outpost"], worker["worker"])
-    until((tree / file).exists, f"{file} in the workspace")
-    lost.until_written(worker["outpost"], worker["worker"], "working")
+def kill(lost: LostWorld, worker: Document) -> Document:
+    """Kill runner and understudy once the agent talks; return the attempt as it has ended."""
+    lost.until_written("a", worker["worker"], "working")
+    lost.kill_its_carers("a", worker["worker"])
+    return lost.until_state(worker["worker"], "failed")
 
 
 def test_a_killed_worker_is_tried_again_where_it_was(make: MakeWorld) -> None:
     lost = make()
-    rig = with_beads(lost)
+    beads = Beads(lost)
     lost.up()
-    worker = spawn_bead(lost, lost.talk("echo x >> new.txt"))
+    worker = beads.spawn(lost.talk("echo x >> new.txt"))
     task = worker["task"]
-    working(lost, worker)
-    lost.kill_its_carers("a", worker["worker"])
-    lost.until_state(worker["worker"], "failed")
+    kill(lost, worker)
     second = lost.nth(task, 2)
     assert (second["outpost"], second["fence"]) == ("a", 2)
     order = lost.place("a", second["id"]).order()
@@ -84,67 +54,45 @@ def test_a_killed_worker_is_tried_again_where_it_was(make: MakeWorld) -> None:
     }
     assert order["alone"] is True
     assert "An earlier attempt at this was cut short" in order["prompt"]
-    assert bead(rig)["status"] == "in_progress"
+    assert beads.bead()["status"] == "in_progress"
     lost.go.touch()
     done = lost.until_state(second["id"], "done")
     assert lost.remote.show(done["branch"], "new.txt") == "x\nx"
-    assert set(lost.remote.refs("refs/outpost/")) == set()
-    until(lambda: "notes" in bead(rig), "the bead is told")
-    until(lambda: all(it["state"] == "done" for it in duties(lost, task)), "all duties are done")
-    assert bead(rig)["notes"].count("outpost ") <= 3
-    print(bead(rig))
-    print(duties(lost, task))
-    print(rig.calls())
-    print(lost.cli("events", task).out)
-    print(lost.cli("ps", "-a").out)
-    print(lost.cli("status", worker["worker"]).out)
-    print(lost.cli("explain", worker["task"]).out)
-
-
-def duties(lost: LostWorld, task: str) -> list[dict[str, str]]:
-    return lost._rows("select * from duties where task_id = ?", task)
+    assert lost.remote.refs("refs/outpost/") == {}
+    until(lambda: "notes" in beads.bead(), "the bead is told")
+    assert beads.bead()["notes"].startswith(f"outpost {second['id']}: done ")
+    until(lambda: [it["state"] for it in lost.duties(task)] == ["done"], "told once")
+    assert lost.duties(task)[0]["attempt_id"] == second["id"]
 
 
 def test_what_may_be_tried_once_fails_and_says_so(make: MakeWorld) -> None:
     lost = make(policy=ONCE)
-    rig = with_beads(lost)
+    beads = Beads(lost)
     lost.up()
-    worker = spawn_bead(lost, lost.talk("echo x >> new.txt"))
-    working(lost, worker)
-    lost.kill_its_carers("a", worker["worker"])
-    failed = lost.until_state(worker["worker"], "failed")
-    assert failed["reason"].startswith(SAVED)
+    worker = beads.spawn(lost.talk("echo x >> new.txt"))
+    failed = kill(lost, worker)
+    assert failed["reason"] == SAVED
     assert lost.task(worker["task"])["state"] == "failed"
-    until(lambda: bead(rig)["status"] == "open", "the bead is released")
+    until(lambda: beads.bead()["status"] == "open", "the bead is released")
     assert lost.remote.show(failed["branch"], "new.txt") == "x"
     assert len(lost.attempts_stored(worker["task"])) == 1
-    print(bead(rig))
 
 
-def test_who_always_dies_fails_in_the_end(make: MakeWorld) -> None:
+def test_who_always_dies_fails_in_the_end_and_says_how_often(make: MakeWorld) -> None:
     lost = make()
-    rig = with_beads(lost)
+    beads = Beads(lost)
     lost.up()
-    worker = spawn_bead(lost, lost.talk("echo x >> new.txt"))
-    task = worker["task"]
+    task = beads.spawn(lost.talk("echo x >> new.txt"))["task"]
     for number in (1, 2, 3):
         attempt = lost.nth(task, number)
-        lost.until_written("a", attempt["id"], "working")
-        lost.kill_its_carers("a", attempt["id"])
-        lost.until_state(attempt["id"], "failed")
-        if number < 3:
-            print(lost.cli("ps", "-a").out)
-            print(lost.cli("explain", task).out)
-            print(lost.cli("status", worker["worker"]).out)
-    until(lambda: lost.task(task)["state"] == "failed", "the task failed")
-    until(lambda: bead(rig)["status"] == "open", "the bead is released")
-    print(lost.task(task), bead(rig))
-    print(lost.cli("ps", "-a").out)
-    print(lost.cli("explain", task).out)
-    print(lost.cli("status", worker["worker"]).out)
-    print(lost.cli("status").out)
-    print(lost.cli("events", task).out)
+        failed = kill(lost, {"worker": attempt["id"]})
+        assert failed["reason"] == SAVED + "; given up after 3 tries" * (number == 3)
+    assert lost.task(task)["state"] == "failed"
+    assert lost.task(task)["reason"] == failed["reason"]
+    until(lambda: beads.bead()["status"] == "open", "the bead is released")
+    assert "given up after 3 tries" in beads.bead()["notes"]
     assert len(lost.attempts_stored(task)) == 3
+    assert lost.remote.show(failed["branch"], "new.txt") == "x\nx\nx"
 
 
 @pytest.mark.parametrize("named", ["worker", "task", "issue"])
@@ -152,59 +100,47 @@ def test_what_waits_to_be_tried_again_can_be_stopped(make: MakeWorld, named: str
     lost = make(policy=SLOWLY)
     lost.up()
     worker = lost.spawn(lost.talk("echo x >> new.txt"))
-    working(lost, worker)
-    lost.kill_its_carers("a", worker["worker"])
-    lost.until_state(worker["worker"], "failed")
+    kill(lost, worker)
     assert lost.task(worker["task"])["state"] == "queued"
-    print(lost.cli("ps").out)
-    print(lost.cli("explain", worker["task"]).out)
-    print(lost.cli("status", worker["task"], code=0).out)
-    print(lost.cli("queue").out)
-    print(lost.cli("stop", worker[named]).out)
+    lost.cli("stop", worker[named])
     assert lost.task(worker["task"])["state"] == "stopped"
-    print(lost.cli("ps", "-a").out)
 
 
 def test_who_is_stopped_as_it_dies_is_not_tried_again(make: MakeWorld) -> None:
     lost = make()
     worker = lost.spawn(lost.talk("echo x >> new.txt"))
-    working(lost, worker)
+    lost.until_written("a", worker["worker"], "working")
     lost.kill_its_carers("a", worker["worker"])
-    print(lost.cli("stop", worker["worker"]).out)
-    lost.up()
-    until(lambda: lost.task(worker["task"])["state"] in ("stopped", "failed"), "it has ended")
-    print(lost.cli("ps", "-a").out)
-    assert len(lost.attempts_stored(worker["task"])) == 1
+    lost.cli("stop", worker["worker"])
+    assert lost.stored(worker["worker"])["state"] in ("stopped", "failed")
+    assert lost.task(worker["task"])["state"] in ("stopped", "failed")
 
 
 def test_a_branch_s_name_without_the_attempt_is_taken_over(make: MakeWorld) -> None:
     lost = make(defaults=", branch: 'polecat/{issue}'")
     lost.up()
     worker = lost.spawn(lost.talk("echo x >> new.txt"))
-    task = worker["task"]
-    working(lost, worker)
-    lost.kill_its_carers("a", worker["worker"])
-    lost.until_state(worker["worker"], "failed")
+    killed = kill(lost, worker)
     lost.go.touch()
-    second = lost.nth(task, 2)
-    done = lost.until_state(second["id"], "done", "failed")
-    print(done)
-    print(lost.remote.refs(), lost.remote.git("log", "--format=%h %s", "--all"))
-    assert done["state"] == "done"
+    second = lost.nth(worker["task"], 2)
+    done = lost.until_state(second["id"], "done")
+    assert killed["branch"] == done["branch"] == "polecat/mend-the-words"
     assert lost.remote.show(done["branch"], "new.txt") == "x\nx"
 
 
-def test_a_workspace_outlives_its_first_worker_while_another_goes_on_there(make: MakeWorld) -> None:
+def test_a_workspace_outlives_its_first_worker_while_another_goes_on_there(
+    make: MakeWorld,
+) -> None:
     lost = make()
     lost.up()
     worker = lost.spawn(lost.talk("echo x >> new.txt"))
-    working(lost, worker)
-    lost.kill_its_carers("a", worker["worker"])
+    kill(lost, worker)
     second = lost.nth(worker["task"], 2)
     lost.until_written("a", second["id"], "working")
-    tree = lost.tree("a", worker["worker"])
-    assert (tree / "new.txt").read_text() == "x\nx\n"
+    new = lost.tree("a", worker["worker"]) / "new.txt"
+    assert new.read_text() == "x\nx\n"
     lost.cli("rm", worker["worker"])
-    assert (tree / "new.txt").exists()
+    assert new.exists()
     lost.go.touch()
-    lost.until_state(second["id"], "done")
+    done = lost.until_state(second["id"], "done")
+    assert lost.remote.show(done["branch"], "new.txt") == "x\nx"

@@ -12,13 +12,12 @@ import pytest
 
 from outpost.testing.faulty import bring
 from tests.integration.cli_world import Terminal
-from tests.integration.lost_world import LostWorld, lost_world, wake
+from tests.integration.lost_world import ONCE, SLOWLY, LostWorld, lost_world, wake
 from tests.world import World, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
 MakeWorld = Callable[..., LostWorld]
-SLOWLY = "  retry: {max_attempts: 3, initial_backoff: 60s, max_backoff: 60s}\n"
 
 
 @pytest.fixture
@@ -60,7 +59,6 @@ def test_a_lost_contact_is_waited_for(make: MakeWorld, option: str) -> None:
     lost.faults["a"].change(partition=None)
     lost.go.touch()
     out, err = ended(process)
-    print(out, err, sep="\n---\n")
     assert f"✓ done {name}" in out
 
 
@@ -81,61 +79,56 @@ def test_who_waits_for_one_that_is_given_up_is_told_of_its_successor(
         lost.until_state(name, "lost")
         lost.go.touch()
         out, err = ended(process)
-        print(out, err, sep="\n---\n")
         assert "✓ done w-" in out
         assert name in err
     finally:
         if process.poll() is None:
             process.kill()
-            print(process.communicate())
         lost.faults["a"].write()
         wake(paused)
 
 
-@pytest.mark.parametrize("how", ["wait", "follow", "json"])
-def test_who_waits_is_told_of_the_successor(make: MakeWorld, how: str) -> None:
+@pytest.mark.parametrize("options", [("--wait",), ("--follow",), ("--wait", "--json")])
+def test_who_waits_for_one_that_is_killed_is_told_of_its_successor(
+    make: MakeWorld, options: tuple[str, ...]
+) -> None:
     lost = make()
-    options = {
-        "wait": ["--wait"],
-        "follow": ["--follow"],
-        "json": ["--wait", "--json"],
-    }[how]
-    script = lost.talk("echo x >> new.txt", "echo finished")
-    argv = ("spawn", "-m", "Mend", "--repo", lost.remote.url, *options, "--", "sh", "-c", script)
-    process = lost.cli.start(*argv)
+    process = lost.cli.start(*spawn(lost, lost.talk("echo x >> new.txt"), *options))
+    first = first_worker(lost)
+    lost.kill_its_carers("a", first)
     workers = lost.world.home / "outposts" / "a" / "workers"
-    until(lambda: workers.exists() and list(workers.iterdir()), "a worker")
-    (first,) = workers.iterdir()
-    lost.until_written("a", first.name, "working")
-    lost.kill_its_carers("a", first.name)
     until(lambda: len(list(workers.iterdir())) == 2, "a successor")
     lost.go.touch()
-    out, err = process.communicate(timeout=40)
-    print(out, err, sep="\n----\n")
-    assert process.returncode == 0
-    (second,) = set(workers.iterdir()) - {first}
-    assert second.name in out
-    if "json" in how:
-        rows = [json.loads(line) for line in out.splitlines()]
-        print(json.dumps(rows, indent=1))
+    out, err = ended(process)
+    (second,) = {it.name for it in workers.iterdir()} - {first}
+    assert f"note: {first} its runner was killed" in err
+    assert f"{second} goes on from there" in err
+    if "--json" in options:
+        (row,) = [json.loads(line) for line in out.splitlines()]
+        assert (row["worker"], row["state"], row["attempt"]) == (second, "done", 2)
+    else:
+        assert f"✓ done {second}" in out
+        assert ("│ working" in out) is ("--follow" in options)
+
+
+def test_the_exit_code_is_that_of_the_last_try(make: MakeWorld) -> None:
+    lost = make(policy=ONCE)
+    process = lost.cli.start(*spawn(lost, lost.talk(), "--wait"))
+    name = first_worker(lost)
+    lost.kill_its_carers("a", name)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"✗ failed {name}" in out
 
 
 def test_ctrl_c_meanwhile_leaves_it_to_the_controller(make: MakeWorld) -> None:
     lost = make(policy=SLOWLY)
     lost.up()
-    script = lost.talk("echo x >> new.txt", "echo finished")
-    argv = ("spawn", "-m", "Mend", "--repo", lost.remote.url, "--wait", "--", "sh", "-c", script)
-    workers = lost.world.home / "outposts" / "a" / "workers"
-    with Terminal(lost.cli, 100, argv) as terminal:
-        until(lambda: workers.exists() and list(workers.iterdir()), "a worker")
-        (first,) = workers.iterdir()
-        lost.until_written("a", first.name, "working")
-        lost.kill_its_carers("a", first.name)
-        lost.until_state(first.name, "failed")
+    with Terminal(lost.cli, 100, spawn(lost, lost.talk(), "--wait")) as terminal:
+        name = first_worker(lost)
+        lost.kill_its_carers("a", name)
+        task = lost.until_state(name, "failed")["task_id"]
         terminal.press(b"\x03")
         terminal.read_to_end()
-        print("\n".join(terminal.lines()))
         assert terminal.process.returncode == 130
-    task = lost.stored(first.name)["task_id"]
     assert lost.task(task)["state"] == "queued"
-    print(lost.cli("ps").out)

@@ -13,7 +13,7 @@ import pytest
 from outpost.control.loops.supervise import Supervise
 from outpost.testing.faulty import bring
 from tests.integration.loops_world import Ours, end, started
-from tests.integration.lost_world import LostWorld, lost_world, wake
+from tests.integration.lost_world import SLOWLY, Beads, LostWorld, lost_world, wake
 from tests.world import World, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
@@ -22,9 +22,7 @@ MakeWorld = Callable[..., LostWorld]
 
 
 @pytest.fixture
-def make(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[MakeWorld]:
+def make(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeWorld]:
     """Return what makes a world of faulty outposts whose workers get lost."""
     world.environment["PYTHONPATH"] = packages = bring(tmp_path / "packages")
     monkeypatch.syspath_prepend(packages)
@@ -63,8 +61,9 @@ def test_who_is_asleep_is_given_up_and_cannot_publish_over_its_successor(
 ) -> None:
     lost = make()
     lost.up()
+    beads = Beads(lost)
     script = lost.talk("echo first >> new.txt", 'echo "$OUTPOST_WORKER_ID" > late.txt')
-    worker = lost.spawn(script)
+    worker = beads.spawn(script)
     name, task = worker["worker"], worker["task"]
     lost.until_checkpoint(task, "new.txt")
     paused = lost.pause("a", name)
@@ -75,9 +74,7 @@ def test_who_is_asleep_is_given_up_and_cannot_publish_over_its_successor(
     lost.until_state(name, "unknown")
     gone = lost.until_state(name, "lost")
     assert gone["reason"].startswith("given up, last seen ")
-    first, second = until(
-        lambda: len(found := lost.attempts_stored(task)) == 2 and found, "a second attempt"
-    ) or ({}, {})
+    second = lost.nth(task, 2)
     assert (second["outpost"], second["fence"]) == ("b", 2)
     lost.go.touch()
     done = lost.until_state(second["id"], "done")
@@ -91,6 +88,8 @@ def test_who_is_asleep_is_given_up_and_cannot_publish_over_its_successor(
     stale = lost.until_state(name, "stopped", deadline_s=60)
     assert stale["reason"] == f"superseded by {second['id']}"
     until(lambda: not lost.pids(lost.place("a", name), name), "the stale one has ended")
+    until(lambda: [it["state"] for it in lost.duties(task)] == ["done"], "the bead is told once")
+    assert beads.bead()["notes"].startswith(f"outpost {second['id']}: done ")
     assert lost.remote.refs() == published
     assert lost.task(task)["state"] == "done"
     assert len(lost.attempts_stored(task)) == 2
@@ -132,7 +131,7 @@ async def test_who_stood_still_has_not_missed_a_word(make: MakeWorld) -> None:
             ended=lambda: None,
         )
         await supervise.round()
-        time.sleep(4.5)  # noqa: ASYNC251 - nothing else may run meanwhile
+        time.sleep(4.5)  # nothing else may run meanwhile
         await supervise.round()
         assert supervise.doing == "follows 1 worker"
         async with asyncio.timeout(20):
@@ -164,4 +163,35 @@ def test_who_comes_back_while_its_successor_works_is_stopped(make: MakeWorld) ->
     assert lost.remote.show(done["branch"], "new.txt") == "first\nfirst"
     assert list(lost.branches()) == [f"refs/heads/{done['branch']}"]
     assert lost.task(task)["state"] == "done"
+    assert all(charge["ended_at"] for charge in lost.charges(task))
+
+
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_who_finished_out_of_contact_has_finished(make: MakeWorld, when: str) -> None:
+    """Seen again before its successor begins it needs none; later both have their branch."""
+    lost = make(**{"policy": SLOWLY} if when == "before" else {})
+    beads = Beads(lost)
+    lost.up()
+    worker = beads.spawn(lost.talk("echo x >> new.txt"))
+    name, task = worker["worker"], worker["task"]
+    lost.until_written("a", name, "working")
+    lost.faults["a"].change(ping="down", partition="the cable is cut")
+    lost.go.touch()
+    lost.until_written("a", name, '"result"')
+    lost.until_state(name, "lost")
+    last = name
+    if when == "while":
+        lost.go.unlink()
+        last = lost.nth(task, 2)["id"]
+        lost.until_written("b", last, "working")
+    lost.faults["a"].write()
+    done = lost.until_state(name, "done", deadline_s=60)
+    assert lost.remote.show(done["branch"], "new.txt") == "x"
+    if when == "while":
+        assert lost.task(task)["state"] == "working"
+        lost.go.touch()
+        lost.until_state(last, "done")
+    assert lost.task(task)["state"] == "done"
+    until(lambda: [it["state"] for it in lost.duties(task)] == ["done"], "the bead is told once")
+    assert beads.bead()["notes"].startswith(f"outpost {last}: done ")
     assert all(charge["ended_at"] for charge in lost.charges(task))

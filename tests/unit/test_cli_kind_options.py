@@ -72,7 +72,7 @@ def test_every_option_has_a_flag() -> None:
 def test_a_flag_says_what_it_takes() -> None:
     assert (FLAGS["host"].metavar, FLAGS["host"].help) == ("TEXT", "Where it is.")
     assert FLAGS["compress"].help == "Whether to.  [default: on]"
-    assert [flag.field for flag in FLAGS.values() if flag.is_on] == ["compress"]
+    assert [flag.field for flag in FLAGS.values() if flag.opposite] == ["compress"]
     assert FLAGS["port"].help == "Its port.  [default: 22]"
     metavars = [FLAGS[field].metavar for field in ("price", "size", "mode", "env", "either")]
     assert metavars == ["VALUE", "small|large", "tight|wide", "KEY=VALUE", "VALUE"]
@@ -101,6 +101,18 @@ def test_what_is_given_becomes_what_a_file_holds(field: str, given: Any, expecte
     found = value(field, given)
     assert found == expected
     assert type(found) is type(expected)
+
+
+def test_an_answer_on_a_terminal_is_read_as_flags_are() -> None:
+    assert FLAGS["port"].answer("10") == 10
+    assert FLAGS["agent"].answer("true") is True
+    assert FLAGS["paths"].answer("/a '/b c'") == ["/a", "/b c"]
+    assert FLAGS["env"].answer("A=1 B=2") == {"A": "1", "B": "2"}
+
+
+def test_a_switch_that_has_to_be_given_can_be_given_both_ways() -> None:
+    schema = {"properties": {"x": {"type": "boolean"}}, "required": ["x"]}
+    assert [flag.opposite for flag in flags(schema)] == [True]
 
 
 def test_money_keeps_its_digits() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Mapping
 from decimal import Decimal
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from outpost.config import KindRegistry, parse
 from outpost.config.document import read_document
-from outpost.config.editing import with_outpost, with_preference, without_outpost
+from outpost.config.editing import has_outposts, with_outpost, with_preference, without_outpost
 from outpost.config.kinds import BUILT_IN
 from outpost.config.nodes import Lines
 from outpost.config.rendering import inline
@@ -333,6 +334,44 @@ def test_of_any_file_only_what_is_the_outposts_own_goes(text: str, data: st.Data
     rest = [line for line in gone if line.strip()]
     assert not [line for line in rest if line.startswith("# KEEP")]
     assert all(other not in "".join(rest) for other in present if other != name)
+
+
+SPICE = ["\t", " ", "\n", "\n\n", "\r\n", "# x\n", " # - x", "*x", "&x ", "- ", "[", "]", "{", "}",
+         ",", "'", '"', ": ", "|\n", "---\n", "...\n", "\x85", "\u2028", "build-7", "<<: *x\n",
+         "ä"]  # fmt: skip
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> str:
+    """Return one of the files with something put in, cut out or doubled at a few places."""
+    text = draw(st.sampled_from(sorted(TEXTS.values())))
+    for _ in range(draw(st.integers(1, 3))):
+        start = draw(st.integers(0, len(text)))
+        end = min(len(text), start + draw(st.integers(0, 8)))
+        middle = draw(st.sampled_from([*SPICE, "", text[start:end] * 2]))
+        text = text[:start] + middle + text[end:]
+    return text
+
+
+@given(text=damaged(), data=st.data())
+def test_whatever_loads_is_changed_rightly_or_not_at_all(text: str, data: st.DataObject) -> None:
+    try:
+        present = parse(text.encode(), kinds=KINDS).outposts
+    except ConfigError:
+        return
+    if not has_outposts(text):
+        return
+    name = data.draw(st.sampled_from([outpost.name for outpost in present]))
+    after = None
+    with contextlib.suppress(ConfigError):
+        after = with_outpost(text, ENTRY, before=name)
+    if after is not None:
+        assert len(plain(after)["outposts"]) == len(present) + 1
+    after = None
+    with contextlib.suppress(ConfigError):
+        after = without_outpost(text, name)
+    if after is not None:
+        assert names(after) == [outpost.name for outpost in present if outpost.name != name]
 
 
 def test_other_kinds_of_text_are_left_to_the_loader() -> None:

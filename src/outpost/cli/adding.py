@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
 
-from outpost.cli.changes import Manner, make
+from outpost.cli.changes import Manner, ask, make
 from outpost.cli.failures import FAILED, say
 from outpost.cli.kind_options import Flag
 from outpost.cli.options import run
@@ -90,8 +90,8 @@ class Adding:
                 f"an outpost of type '{wishes.kind}' needs {' and '.join(absent)}",
                 hint=f"outpost add {wishes.kind} {' '.join(f'{it} …' for it in absent)}",
             )
-        name = wishes.name or _ask("name", "what it is called", _free(wishes.kind, taken))
-        options = {flag.field: flag.value(_ask(flag.field, flag.help)) for flag in missing}
+        name = wishes.name or ask("name (what it is called)", _free(wishes.kind, taken))
+        options = {flag.field: flag.answer(ask(_asked(flag))) for flag in missing}
         wishes = replace(wishes, name=name, options={**options, **wishes.options})
         fixed = taken if has_outposts(file.text) else []
         if name in fixed:
@@ -210,10 +210,8 @@ def _free(kind: str, taken: Sequence[str]) -> str:
     return next(name for name in names if name not in taken)
 
 
-def _ask(field: str, about: str, default: str | None = None) -> str:
-    """Ask for a value on the terminal."""
-    answer: str = typer.prompt(f"{field} ({about})" if about else field, default=default, err=True)
-    return answer
+def _asked(flag: Flag) -> str:
+    return f"{flag.field} ({flag.help})" if flag.help else flag.field
 
 
 def _note(text: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outpost.cli.failures import FAILED, colourful, say
+from outpost.cli.failures import FAILED, INTERRUPTED, colourful, say
 from outpost.wire.render import harmless
 
 if TYPE_CHECKING:
@@ -46,11 +46,33 @@ def make(file: ConfigFile, text: str, manner: Manner) -> bool:
     if manner.dry_run:
         say("note", "nothing was written: this was a dry run", "36")
         return False
-    if manner.asks and not typer.confirm(f"Write {file.path}?", default=True, err=True):
+    if manner.asks and not _agreed(f"Write {file.path}?"):
         say("note", "nothing was written", "36")
         raise typer.Exit(FAILED)
     file.replace(text)
     return True
+
+
+def ask(text: str, default: str | None = None) -> str:
+    """Ask for a word on the terminal; exits where there is none to come."""
+    try:
+        answer: str = typer.prompt(text, default=default, err=True)
+    except typer.Abort:
+        raise _interrupted() from None
+    return answer
+
+
+def _agreed(text: str) -> bool:
+    try:
+        return typer.confirm(text, default=True, err=True)
+    except typer.Abort:
+        raise _interrupted() from None
+
+
+def _interrupted() -> typer.Exit:
+    sys.stderr.write("\n")
+    say("note", "nothing was written", "36")
+    return typer.Exit(INTERRUPTED)
 
 
 def _difference(file: ConfigFile, text: str) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -21,8 +22,8 @@ Form = Literal["switch", "text", "number", "any", "list", "pairs"]
 class Flag:
     """An option ``field`` as it is given on the command line.
 
-    A ``switch`` that is on by itself has a form with ``--no-`` too; a ``list`` and ``pairs`` may
-    be given again. ``item`` is the form of what a list or pairs hold.
+    A ``switch`` that is not off by itself has an ``opposite``, ``--no-…``; a ``list`` and ``pairs``
+    may be given again. ``item`` is the form of what a list or pairs hold.
     """
 
     field: str
@@ -32,7 +33,7 @@ class Flag:
     metavar: str
     help: str
     required: bool = False
-    is_on: bool = False
+    opposite: bool = False
 
     @property
     def key(self) -> str:
@@ -45,8 +46,9 @@ class Flag:
         if self.form in ("list", "pairs"):
             kind = list[str] | None
         metavar = None if self.form == "switch" else self.metavar
-        opposite = f"/--no-{self.option.removeprefix('--')}" if self.is_on else ""
-        names = f"{self.option}{opposite}"
+        names = self.option
+        if self.opposite:
+            names += f"/--no-{self.option.removeprefix('--')}"
         option = typer.Option(names, metavar=metavar, help=self.help, show_default=False)
         return inspect.Parameter(
             self.key,
@@ -67,6 +69,12 @@ class Flag:
         if self.form == "pairs":
             return dict(self._pair(text) for text in given)
         return self._scalar(given, self.form)
+
+    def answer(self, text: str) -> Any:
+        """Return what was typed as the answer to a question as such a value."""
+        if self.form == "switch":
+            return resolve(text)
+        return self.value(shlex.split(text) if self.form in ("list", "pairs") else text)
 
     def _pair(self, text: str) -> tuple[str, Any]:
         key, separator, value = text.partition("=")
@@ -117,7 +125,7 @@ def flags(
             metavar=_metavar(form, details),
             help=_help(given, form),
             required=field in required,
-            is_on=form == "switch" and given.get("default") is True,
+            opposite=form == "switch" and given.get("default") is not False,
         )
         found.append(flag)
     return found

@@ -69,7 +69,7 @@ def with_preference(text: str, name: str, *, at: int | None = None) -> str:
 
 
 def without_outpost(text: str, name: str, *, file: str = "outposts.yaml") -> str:
-    """Take an outpost out, and its name out of the lists that choose outposts.
+    """Take an outpost that the text has out, and its name out of the lists that choose outposts.
 
     Raises ``ConfigError`` saying where it is needed still: ``file`` is what that calls the text.
     """

@@ -104,10 +104,12 @@ def read(
 
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Keep others of us from changing a file in this folder."""
+    """Keep others of us from changing a file in this folder; make lasting what was changed."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # Some network file systems know no such locks; a change by others is seen all the same.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
         os.fsync(descriptor)
     finally:

@@ -34,6 +34,9 @@ from outpost.wire.urls import Credentials, apart
 MOST_CLAIMS = 20
 """How often others may take what was decided on before a task goes back into the queue."""
 
+SPAWN_S = 600.0
+"""How long an outpost may take to start a worker, whatever deadlines it keeps by itself."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Placement:
@@ -250,7 +253,7 @@ class Starter:
     async def _spawn(outpost: Outpost, order: WorkOrder, environment: Environment) -> Handle:
         """Start a worker; after an ambiguous answer look whether it came to be, and adopt it."""
         try:
-            return await outpost.spawn(order, environment)
+            return await _within_time(outpost, order, environment)
         except (NotDispatched, Rejected):
             raise
         except OutpostFault as exc:
@@ -263,6 +266,16 @@ class Starter:
             if handle is None:
                 raise Ambiguous(exc.message, outpost=exc.outpost, scope=exc.scope) from exc
             return handle
+
+
+async def _within_time(outpost: Outpost, order: WorkOrder, environment: Environment) -> Handle:
+    """Start a worker; one start that never returns would hold up all that waits."""
+    try:
+        async with asyncio.timeout(SPAWN_S):
+            return await outpost.spawn(order, environment)
+    except TimeoutError as exc:
+        doubt = f"{outpost.name} gave no answer within {SPAWN_S:g} s"
+        raise Ambiguous(doubt, outpost=outpost.name) from exc
 
 
 def _charge(task: Task, attempt: Attempt, best: Candidate, site: Site) -> Charge:

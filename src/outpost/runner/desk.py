@@ -14,7 +14,6 @@ the rest is stderr, the last one has the ``exit_code``. Frame 0 tells about the 
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import json
 import os
@@ -127,8 +126,7 @@ class Command:
         if self.environment is not None:
             pairs = self.environment.items()
             self.environment = {_bytes(name): _bytes(value) for name, value in pairs}
-        self.timeout_s = float(request["timeout_s"])
-        self.deadline = time.monotonic() + self.timeout_s
+        self.deadline = time.monotonic() + request["timeout_s"]
         self.stdin = bytearray()
         self.said = {"stdout": bytearray(), "stderr": bytearray()}
         self.ready = False
@@ -256,8 +254,7 @@ class Desk:
         self._ended = self._ended or now >= self._heard_at + SILENCE_S
         for command in list(self._commands.values()):
             if command.killed is None and now >= command.deadline:
-                late = TimeoutError(errno.ETIMEDOUT, f"not done within {command.timeout_s:g} s")
-                self._kill(command, _refusal(command.id, late))
+                self._kill(command, _refusal(command.id, TimeoutError("not done in time")))
 
     def _read(self) -> None:
         data = os.read(self._inlet, READ_BYTES)
@@ -411,8 +408,8 @@ class Desk:
 
 
 def _refusal(request_id: int, exc: Exception) -> Header:
-    number, text = (exc.errno, exc.strerror) if isinstance(exc, OSError) else (None, str(exc))
-    return {"id": request_id, "error": type(exc).__name__, "errno": number, "text": text or ""}
+    number, text = getattr(exc, "errno", None), getattr(exc, "strerror", None) or str(exc)
+    return {"id": request_id, "error": type(exc).__name__, "errno": number, "text": text}
 
 
 def _facts() -> Header:
