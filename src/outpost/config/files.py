@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from outpost.config.kinds import KindRegistry
-from outpost.config.loading import _candidates, _read, parse
+from outpost.config.loading import candidates, read_candidate, parse
 from outpost.config.models import Config
 from outpost.errors import UserError
 
@@ -91,10 +91,10 @@ def read(
 
     The latter is the one that is named, else the user's own. Raises ``ConfigError``.
     """
-    candidates = _candidates(path, environment, directory)
+    candidates = candidates(path, environment, directory)
     for candidate in candidates:
         # Also one that is named may be absent: it is the one to make then.
-        data = _read(replace(candidate, named_by=""))
+        data = read_candidate(replace(candidate, named_by=""))
         if data is not None:
             config = parse(data, file=candidate.shown, kinds=kinds)
             return ConfigFile(candidate.path, candidate.shown, data, config)

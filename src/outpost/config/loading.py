@@ -45,8 +45,8 @@ def load(
     ``directory`` and ``outpost/outposts.yaml`` in the user's configuration directory. Without any
     of them it is one outpost, this machine. Relative paths are relative to ``directory``.
     """
-    for candidate in _candidates(path, environment, directory):
-        data = _read(candidate)
+    for candidate in candidates(path, environment, directory):
+        data = read_candidate(candidate)
         if data is not None:
             config = parse(data, file=candidate.shown, kinds=kinds)
             config._path = candidate.path.absolute()
@@ -78,7 +78,7 @@ def parse(data: bytes, *, file: str = FILE_NAME, kinds: KindRegistry | None = No
     return config
 
 
-def _candidates(
+def candidates(
     path: str | None, environment: Mapping[str, str], directory: Path
 ) -> list[_Candidate]:
     if path is not None:
@@ -96,7 +96,7 @@ def _candidates(
     return candidates
 
 
-def _read(candidate: _Candidate) -> bytes | None:
+def read_candidate(candidate: _Candidate) -> bytes | None:
     """Return a file's bytes, ``None`` if it may be and is absent."""
     try:
         with candidate.path.open("rb") as file:
