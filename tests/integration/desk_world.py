@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -78,6 +79,57 @@ class Machine:
         """Kill the desk of the last connection: its group has nothing but the desk in it."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pipes[-1].process.pid, signal.SIGKILL)
+
+
+class FarPipe(ChildPipe):
+    """A pipe with a way of ``way_s`` in each direction, on which any number of bytes travel."""
+
+    def __init__(self, process: asyncio.subprocess.Process, way_s: float) -> None:
+        super().__init__(process)
+        self._way_s = way_s
+        self._coming: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        self._going: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        self._carriers = [
+            asyncio.create_task(self._carry_here()),
+            asyncio.create_task(self._carry_there()),
+        ]
+
+    async def read(self) -> bytes:
+        return await self._arrived(self._coming)
+
+    async def write(self, data: bytes) -> None:
+        self._going.put_nowait((asyncio.get_running_loop().time(), data))
+
+    async def close(self) -> None:
+        for carrier in self._carriers:
+            carrier.cancel()
+        await asyncio.wait(self._carriers)
+        await super().close()
+
+    async def _carry_here(self) -> None:
+        while data := await super().read():
+            self._coming.put_nowait((asyncio.get_running_loop().time(), data))
+        self._coming.put_nowait((asyncio.get_running_loop().time(), b""))
+
+    async def _carry_there(self) -> None:
+        while True:
+            await super().write(await self._arrived(self._going))
+
+    async def _arrived(self, queue: asyncio.Queue[tuple[float, bytes]]) -> bytes:
+        left_at, data = await queue.get()
+        await asyncio.sleep(left_at + self._way_s - asyncio.get_running_loop().time())
+        return data
+
+
+class FarMachine(Machine):
+    """A machine ``way_s`` away."""
+
+    def __init__(self, way_s: float) -> None:
+        super().__init__(bootstrap_argv(sys.executable))
+        self._way_s = way_s
+
+    async def open_pipe(self) -> ChildPipe:
+        return FarPipe((await super().open_pipe()).process, self._way_s)
 
 
 @contextlib.asynccontextmanager

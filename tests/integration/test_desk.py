@@ -81,6 +81,17 @@ async def test_a_zero_in_an_argument_is_refused(shell: Shell) -> None:
         await shell.run(["echo", "a\0b"])
 
 
+async def test_a_command_that_is_too_long_is_refused_and_hurts_no_other(shell: Shell) -> None:
+    other = asyncio.create_task(shell.run(["sh", "-c", "sleep 0.2; echo well"]))
+    with pytest.raises(OSError, match="Argument list too long"):
+        await shell.run(["echo", "x" * 3_000_000])
+    with pytest.raises(OSError, match="Argument list too long"):
+        await shell.run(["echo", "x" * 500_000])
+    with pytest.raises(TypeError):
+        await shell.run(["echo", object()])  # type: ignore[list-item]
+    assert (await other).stdout == b"well\n"
+
+
 async def test_a_command_that_takes_too_long_dies_with_its_children(
     shell: Shell, sleeper: tuple[str, Path, Path]
 ) -> None:

@@ -17,7 +17,7 @@ import pytest
 from outpost.runner.desk import Frames, frame
 from outpost.transports.desk_link import LinkLost, Patience
 from outpost.transports.desk_start import bootstrap_argv, desk_source
-from tests.integration.desk_world import Machine, desk_on, eventually, written_pid
+from tests.integration.desk_world import ChildPipe, Machine, desk_on, eventually, written_pid
 from tests.world import alive, until
 
 pytestmark = pytest.mark.integration
@@ -160,11 +160,22 @@ async def test_while_a_place_is_out_of_reach_calls_fail_at_once_and_say_why() ->
                 await asyncio.sleep(0.02)
 
 
+async def test_a_place_that_lets_nobody_in_and_nobody_go_is_given_up() -> None:
+    class Slow(Machine):
+        async def open_pipe(self) -> ChildPipe:
+            await asyncio.sleep(60)
+            return await super().open_pipe()
+
+    async with desk_on(Slow(), patience=Patience(connect_s=0.2)) as shell:
+        with pytest.raises(TimeoutError, match=r"no connection to the box within 0\.2 s"):
+            await shell.run(["true"])
+
+
 async def test_many_calls_at_once_try_a_dead_place_few_times() -> None:
     tries = 0
 
     class Dead(Machine):
-        async def open_pipe(self) -> None:  # type: ignore[override]
+        async def open_pipe(self) -> ChildPipe:
             nonlocal tries
             tries += 1
             raise ConnectionRefusedError("nobody listens")

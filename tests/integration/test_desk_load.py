@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from outpost.transports.desk import DeskShell
-from tests.integration.desk_world import Machine, desk_on, eventually
+from tests.integration.desk_world import FarMachine, Machine, desk_on, eventually
 
 pytestmark = pytest.mark.integration
 
@@ -136,6 +136,17 @@ async def test_a_client_that_does_not_listen_holds_up_a_desk_without_filling_it(
         got = await asyncio.gather(*(shell.get(f"{tmp_path}/file") for _ in range(60)))
         assert {len(it) for it in got} == {1 << 20}
         assert desk.memory_info().rss - before < 16 << 20
+
+
+async def test_at_a_distance_a_first_call_and_many_at_once_take_one_round_trip(
+    tmp_path: Path,
+) -> None:
+    async with desk_on(FarMachine(0.3)) as shell:
+        for calls in (1, 50):
+            began = time.monotonic()
+            await asyncio.gather(*(shell.put(f"{tmp_path}/{it}", b"x") for it in range(calls)))
+            assert 0.6 <= time.monotonic() - began < 1.1
+        assert shell.traffic.round_trips == 2
 
 
 async def test_a_large_upload_lets_a_small_command_through(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from outpost.transports.desk import OutOfReach
 from outpost.transports.desk_link import Patience
 from outpost.transports.desk_start import Unusable, bootstrap_argv
 from tests.integration.desk_world import Machine, desk_on
@@ -92,8 +93,15 @@ async def test_a_machine_that_never_answers_is_an_error() -> None:
 
 async def test_no_python_is_an_error_that_says_what_to_install(tmp_path: Path) -> None:
     async with desk_on(machine_with(tmp_path / "bin")) as shell:
+        caught: pytest.ExceptionInfo[OSError]
         with pytest.raises(Unusable, match="no Python there") as caught:
             await shell.run(["true"])
+        assert "sudo apt-get install python3" in caught.value.hint
+        async with asyncio.timeout(20):
+            while isinstance(caught.value, Unusable):
+                with pytest.raises(OSError, match="no Python there") as caught:
+                    await shell.run(["true"])
+    assert isinstance(caught.value, OutOfReach)
     assert "sudo apt-get install python3" in caught.value.hint
 
 
@@ -126,13 +134,18 @@ async def test_the_configured_python_is_taken_and_no_other(tmp_path: Path) -> No
 
 
 def pythons() -> list[str]:
-    """Return the versions of Python that can be run here, each as a program's path."""
-    found = []
-    for minor in range(8, 15):
-        path = shutil.which(f"python3.{minor}")
-        if path and not subprocess.run([path, "-V"], capture_output=True, check=False).returncode:
-            found.append(path)
-    return found
+    """Return a Python of each version there is, beside the one that runs this or on the path."""
+    found: dict[int, str] = {}
+    beside = Path(sys.base_prefix).parent.glob("*/bin/python3.*")
+    for path in [*map(str, beside), *(shutil.which(f"python3.{it}") or "" for it in range(6, 20))]:
+        minor = path.rpartition(".")[2]
+        if path and minor.isdigit() and int(minor) not in found and _runs(path):
+            found[int(minor)] = path
+    return [found[minor] for minor in sorted(found)]
+
+
+def _runs(python: str) -> bool:
+    return subprocess.run([python, "-V"], capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.parametrize("python", pythons())

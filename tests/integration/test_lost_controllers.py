@@ -1,4 +1,4 @@
-"""Controllers that are stopped, come back, or share everything: nobody's work is lost or doubled."""
+"""Controllers that sleep, hang or share everything: no work is lost, none is done twice."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -82,40 +83,12 @@ def test_a_start_that_slept_is_taken_back(make: MakeWorld, world: World) -> None
     second = lost.nth(task, 2)
     assert lost.attempts_stored(task)[0]["state"] == "lost"
     first.send_signal(signal.SIGCONT)
-    lost.until_written("a", second["id"], "working")
+    lost.until_state(second["id"], "working")
     until(lambda: "started" in lost.said(), "the first has come to the end of its start")
     lost.go.touch()
     done = lost.until_state(second["id"], "done")
     assert lost.remote.show(done["branch"], "new.txt") == "x"
     assert len(lost.attempts_stored(task)) == 2
-
-
-LOCAL = """\
-outposts:
-  - {{name: local, type: local, max_workers: 4, min_free_mib: 0}}
-defaults: {{stop_grace: 4s}}
-controller: {{claim_grace: 5s, orphan_grace: 5s}}
-store: {{url: 'sqlite:///{home}/outpost.db'}}
-"""
-
-
-def test_two_homes_on_one_machine_may_share_a_store(world: World, make: MakeWorld) -> None:
-    """Each has an outpost of the same name, whose workers are in its own folder."""
-    lost = make()
-    world.config(LOCAL.format(home=world.home))
-    lost.up("second")
-    until(lambda: "outpost:local" in leases(lost), "the second has the lease")
-    lost.up()
-    quietly = f"echo working; until [ -e {lost.go} ]; do sleep 0.1; done"
-    worker = lost.cli.spawn(quietly)
-    name, task = worker["worker"], worker["task"]
-    lost.until_written("local", name, "working")
-    until(lambda: lost.stored(name)["state"] in ("working", "lost", "failed"), "it is looked at")
-    time.sleep(5)
-    assert lost.stored(name)["state"] == "working"
-    lost.go.touch()
-    lost.until_state(name, "done")
-    assert len(lost.attempts_stored(task)) == 1
 
 
 def test_it_leaves_in_time_where_a_start_hangs(make: MakeWorld) -> None:
@@ -155,12 +128,16 @@ async def test_a_start_that_never_returns_holds_up_nobody(
         assert (await other.worker.result()).state is State.DONE
 
 
+def name_of(url: str) -> str:
+    return urlsplit(url).path.removeprefix("/")
+
+
 class Shaken:
     """A store on a server that goes away and comes back."""
 
     def __init__(self, cluster: Cluster, url: str) -> None:
         self._cluster = cluster
-        self._name = url.split("/")[3].split("?")[0]
+        self._name = name_of(url)
 
     def go(self) -> None:
         self._cluster.run(
@@ -205,7 +182,7 @@ def troubles(running: Standing) -> list[str]:
 
 
 def query(cluster: Cluster, url: str, statement: str) -> list[tuple[object, ...]]:
-    return cluster.run(statement, database=url.split("/")[3].split("?")[0])
+    return cluster.run(statement, database=name_of(url))
 
 
 def test_a_full_disk_is_waited_for(

@@ -60,6 +60,8 @@ def test_a_lost_contact_is_waited_for(make: MakeWorld, option: str) -> None:
     lost.go.touch()
     out, err = ended(process)
     assert f"✓ done {name}" in out
+    assert err.count(f"note: {name} is out of contact") == 1
+    assert out.count("pushing") == (option == "--follow")
 
 
 @pytest.mark.parametrize("cut_off", [True, False])

@@ -60,8 +60,8 @@ def test_who_is_asleep_is_given_up_and_cannot_publish_over_its_successor(
     make: MakeWorld, *, cut_off: bool
 ) -> None:
     lost = make()
-    lost.up()
     beads = Beads(lost)
+    lost.up()
     script = lost.talk("echo first >> new.txt", 'echo "$OUTPOST_WORKER_ID" > late.txt')
     worker = beads.spawn(script)
     name, task = worker["worker"], worker["task"]

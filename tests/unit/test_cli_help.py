@@ -11,7 +11,13 @@ import pytest
 from outpost.cli.commands import MODULES
 from tests.snapshots import check, names_in
 
-COMMANDS = [(), *((name,) for name in MODULES), ("config", "check"), ("config", "schema"), ("add", "local")]
+COMMANDS = [
+    (),
+    *((name,) for name in MODULES),
+    ("config", "check"),
+    ("config", "schema"),
+    ("add", "local"),
+]
 
 
 def help_of(*command: str, width: int = 80) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from outpost.config.kinds import KindRegistry
-from outpost.config.loading import candidates, read_candidate, parse
+from outpost.config.loading import candidates, parse, read_candidate
 from outpost.config.models import Config
 from outpost.errors import UserError
 
@@ -91,14 +91,14 @@ def read(
 
     The latter is the one that is named, else the user's own. Raises ``ConfigError``.
     """
-    candidates = candidates(path, environment, directory)
-    for candidate in candidates:
+    found = candidates(path, environment, directory)
+    for candidate in found:
         # Also one that is named may be absent: it is the one to make then.
         data = read_candidate(replace(candidate, named_by=""))
         if data is not None:
             config = parse(data, file=candidate.shown, kinds=kinds)
             return ConfigFile(candidate.path, candidate.shown, data, config)
-    last = candidates[-1]
+    last = found[-1]
     return ConfigFile(last.path, last.shown, None, Config())
 
 

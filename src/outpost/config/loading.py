@@ -85,15 +85,15 @@ def candidates(
         return [_Candidate(directory / path, path, "--config")]
     if named := environment.get(VARIABLE):
         return [_Candidate(directory / named, named, f"${VARIABLE}")]
-    candidates = [_Candidate(directory / FILE_NAME, FILE_NAME)]
+    found = [_Candidate(directory / FILE_NAME, FILE_NAME)]
     home = environment.get("HOME", "")
     # The XDG base directory specification says to ignore relative paths.
     folder = environment.get("XDG_CONFIG_HOME", "")
     user_folder = Path(folder) if folder.startswith("/") else Path(home, ".config")
     if user_folder.is_absolute():
         user_file = user_folder / "outpost" / FILE_NAME
-        candidates.append(_Candidate(user_file, str(user_file)))
-    return candidates
+        found.append(_Candidate(user_file, str(user_file)))
+    return found
 
 
 def read_candidate(candidate: _Candidate) -> bytes | None:

@@ -36,9 +36,9 @@ PIECE_BYTES = 1 << 18
 READ_BYTES = 1 << 16
 COMMANDS_MOST = 128  # at a time; others wait for their turn
 LOOK_EVERY_S = 0.05
-LOOK_SELDOM_S = 1.0
 LOOK_SHARE = 50  # looking at files that may grow takes at most this part of a processor
 SILENCE_S = 120.0
+_STDIN, _STDOUT = 0, 1
 _LENGTHS = struct.Struct(">II")
 
 
@@ -108,7 +108,6 @@ class Upload:
     def discard(self) -> None:
         with contextlib.suppress(OSError):
             os.unlink(self._new)
-        with contextlib.suppress(OSError):
             self._file.close()
 
 
@@ -122,10 +121,8 @@ class Command:
     def __init__(self, request: Header) -> None:
         self.id: int = request["id"]
         self.argv = [_bytes(it) for it in request["argv"]]
-        self.environment = request["environment"]
-        if self.environment is not None:
-            pairs = self.environment.items()
-            self.environment = {_bytes(name): _bytes(value) for name, value in pairs}
+        env = request["environment"]
+        self.environment = env and {_bytes(name): _bytes(value) for name, value in env.items()}
         self.deadline = time.monotonic() + request["timeout_s"]
         self.stdin = bytearray()
         self.said = {"stdout": bytearray(), "stderr": bytearray()}
@@ -137,19 +134,19 @@ class Command:
     def start(self) -> None:
         pipe, env = subprocess.PIPE, self.environment
         stdin = pipe if self.stdin else subprocess.DEVNULL
-        self.process = process = subprocess.Popen(
+        self.process = subprocess.Popen(
             self.argv, stdin=stdin, stdout=pipe, stderr=pipe, env=env, start_new_session=True
         )
         for name in ("stdin", "stdout", "stderr"):
-            if end := getattr(process, name):
+            if end := getattr(self.process, name):
                 os.set_blocking(end.fileno(), False)
                 self.pipes[end.fileno()] = name, end
 
     def exited(self) -> bool:
         """Whether it has ended. Its number stays taken, so that its group can be killed safely."""
-        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
         if self.process is None:
             return self.killed is not None
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
         return os.waitid(os.P_PID, self.process.pid, options) is not None
 
     def kill(self) -> None:
@@ -166,31 +163,27 @@ class Command:
 
 
 class Desk:
-    """Takes requests from one file descriptor and answers on another, until the first one ends.
+    """Takes requests from stdin until that ends, or nobody has sent a word for ``SILENCE_S``.
 
-    It also ends when nobody has sent a word for ``SILENCE_S``. It waits for all that may happen;
-    while something could not be sent, for little else.
+    It waits for all that may happen; while an answer cannot be sent, for little else.
     """
 
-    def __init__(self, inlet: int, outlet: int) -> None:
-        self._inlet = inlet
-        self._outlet = outlet
+    def __init__(self) -> None:
         self._unsent = bytearray()
         self._frames = Frames()
         self._heard_at = time.monotonic()
-        self._ended = False
         self._uploads: dict[int, Upload] = {}
         self._commands: dict[int, Command] = {}
         self._waits: dict[int, Header] = {}
-        self._look_at = 0.0
+        self._ended, self._look_at = False, 0.0
         self._all, self._little = selectors.DefaultSelector(), selectors.DefaultSelector()
 
     def serve(self) -> None:
         """Answer requests; raises ``Garbage``, and ``ConnectionError`` if nobody listens."""
-        os.set_blocking(self._inlet, False)
-        os.set_blocking(self._outlet, False)
-        self._all.register(self._inlet, selectors.EVENT_READ, self._read)
-        self._little.register(self._outlet, selectors.EVENT_WRITE, lambda: None)
+        os.set_blocking(_STDIN, False)
+        os.set_blocking(_STDOUT, False)
+        self._all.register(_STDIN, selectors.EVENT_READ, self._read)
+        self._little.register(_STDOUT, selectors.EVENT_WRITE, lambda: None)
         self._heed_signals()
         self._send({"id": 0, **_facts()})
         while not self._ended:
@@ -224,9 +217,9 @@ class Desk:
         for selector in (self._all, self._little):
             selector.register(hearing, selectors.EVENT_READ, heard)
         signal.set_wakeup_fd(telling, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, lambda *_: setattr(self, "_ended", True))
+        signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def _send(self, header: Header, payload: bytes = b"") -> None:
         self._unsent += frame(header, payload)
@@ -238,15 +231,14 @@ class Desk:
         """Send what can be sent now; returns whether that was all."""
         with contextlib.suppress(BlockingIOError):
             while self._unsent:
-                del self._unsent[: os.write(self._outlet, self._unsent[:PIECE_BYTES])]
+                del self._unsent[: os.write(_STDOUT, self._unsent[:PIECE_BYTES])]
         return not self._unsent
 
     def _pause_s(self) -> float:
         """Return for how long there is nothing to do unless something happens."""
         instants = [self._heard_at + SILENCE_S]
         instants += [it.deadline for it in self._commands.values() if it.killed is None]
-        if self._waits:
-            instants.append(self._look_at)
+        instants += [self._look_at] if self._waits else []
         return max(min(instants) - time.monotonic(), 0.0)
 
     def _expire(self) -> None:
@@ -257,7 +249,7 @@ class Desk:
                 self._kill(command, _refusal(command.id, TimeoutError("not done in time")))
 
     def _read(self) -> None:
-        data = os.read(self._inlet, READ_BYTES)
+        data = os.read(_STDIN, READ_BYTES)
         self._ended = self._ended or not data
         self._heard_at = time.monotonic()
         self._frames.rest += data
@@ -311,8 +303,7 @@ class Desk:
 
     def do_wait(self, request: Header, _: bytes) -> None:
         now = time.monotonic()
-        request["path"] = _bytes(request["path"])
-        request["until"] = now + request["seconds"]
+        request.update(path=_bytes(request["path"]), until=now + request["seconds"])
         self._waits[request["id"]] = request
         self._tell_growth(request, now)
 
@@ -327,7 +318,7 @@ class Desk:
                 break
             self._tell_growth(request, now)
         thrift_s = (time.process_time() - before_s) * LOOK_SHARE
-        self._look_at = now + max(LOOK_EVERY_S, min(thrift_s, LOOK_SELDOM_S))
+        self._look_at = now + max(LOOK_EVERY_S, thrift_s)
 
     def _tell_growth(self, request: Header, now: float) -> None:
         """Answer who waits for a file if it has grown, or the time is over."""
@@ -419,7 +410,6 @@ def _facts() -> Header:
         "version": ".".join(map(str, sys.version_info[:3])),
         "home": os.path.expanduser("~"),
         "path": os.environ.get("PATH", os.defpath),
-        "user_id": os.getuid(),
         "pid": os.getpid(),
     }
 
@@ -439,27 +429,22 @@ def _pread(path: bytes, size: int, offset: int) -> bytes:
 
 
 def _make_folder(path: bytes) -> None:
-    with contextlib.suppress(FileExistsError):
-        try:
-            os.mkdir(path, 0o700)
-        except FileNotFoundError:
-            if not os.path.dirname(path):
-                raise
-            _make_folder(os.path.dirname(path))
+    if path and not os.path.isdir(path):
+        _make_folder(os.path.dirname(path))
+        with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)
 
 
 def main() -> int:
     """Serve stdin and stdout; returns the exit code."""
-    desk = Desk(0, 1)
+    desk = Desk()
     try:
-        desk.serve()
+        with contextlib.suppress(ConnectionError):  # nobody listens any more
+            desk.serve()
     except Garbage as exc:
         os.set_blocking(2, True)  # it may be stdout's own
         print(f"the desk does not understand: {exc}", file=sys.stderr)
         return 2
-    except ConnectionError:
-        return 1
     finally:
         desk.clear()
     return 0

@@ -27,6 +27,14 @@ STEADY_S = 5.0
 """A connection that is lost sooner counts as one that failed."""
 
 
+class OutOfReach(ConnectionError):
+    """The last tries to connect failed; ``hint`` is theirs, on what to do about it."""
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
 class DeskShell(Shell):
     """Runs commands and moves bytes where ``open_pipe`` leads.
 
@@ -54,7 +62,7 @@ class DeskShell(Shell):
         self._why: OSError | None = None
 
     async def facts(self) -> Mapping[str, object]:
-        """Return what the desk tells of its machine: python, version, home, path, user_id, pid."""
+        """Return what the desk tells of its machine: python, version, home, path, pid."""
         link = await self._connected()
         return await asyncio.shield(link.facts)
 
@@ -122,10 +130,10 @@ class DeskShell(Shell):
         link = await self._connected()
         asked = link.ask(request, body)
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds) as limit:
                 answer = await asked.done
         except TimeoutError as exc:
-            if link.ended is not None:
+            if not limit.expired():
                 raise
             late = f"{self._name} did not answer within {seconds:g} s"
             raise TimeoutError(late) from exc
@@ -148,12 +156,16 @@ class DeskShell(Shell):
             self._judge(self._link)
             self._link = None
         await self._pause()
+        seconds = self._patience.connect_s
         try:
-            async with asyncio.timeout(self._patience.connect_s):
+            async with asyncio.timeout(seconds) as limit:
                 pipe = await self._open_pipe()
         except OSError as exc:
-            self._failed(exc, asyncio.get_running_loop().time())
-            raise
+            why = exc
+            if limit.expired():
+                why = TimeoutError(f"no connection to {self._name} within {seconds:g} s")
+            self._failed(why, asyncio.get_running_loop().time())
+            raise why from None
         self.traffic.connections += 1
         self._link = Link(pipe, self._patience, self.traffic)
         life = asyncio.create_task(self._link.live())
@@ -165,10 +177,11 @@ class DeskShell(Shell):
         now = asyncio.get_running_loop().time()
         pause_s = self._retry_at - now
         if pause_s > self._patience.short_pause_s:
-            raise ConnectionError(
+            raise OutOfReach(
                 f"{self._name} is out of reach for {now - self._failed_at:.0f} s: {self._why}"
-                f" (tried again in {pause_s:.0f} s)"
-            ) from self._why
+                f" (tried again in {pause_s:.0f} s)",
+                hint=getattr(self._why, "hint", ""),
+            )
         if pause_s > 0:
             await asyncio.sleep(pause_s)
 

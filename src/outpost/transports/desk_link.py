@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
+import os
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from outpost.runner.desk import PIECE_BYTES, Frames, Garbage, frame
+from outpost.runner.desk import MOST_BYTES, PIECE_BYTES, Frames, Garbage, frame
 from outpost.transports.desk_start import Doorstep, desk_source, shown
 
 if TYPE_CHECKING:
@@ -116,17 +118,21 @@ class Link:
         """Why the connection is no more."""
 
     def ask(self, header: Header, body: bytes = b"") -> Asked:
-        """Send a request; the answer comes in its own time."""
+        """Send a request; the answer comes in its own time. Raises ``OSError`` if it cannot go."""
         if self.ended:
             raise self.ended
         counted = header["verb"] in _COUNTED
         asked = Asked(next(self._numbers), counted)
+        rest = memoryview(body)[PIECE_BYTES:]
+        first = frame({**header, "id": asked.id, "more": bool(rest)}, body[:PIECE_BYTES])
+        if len(first) > MOST_BYTES:
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
         self._asked[asked.id] = asked
         self._traffic.requests += 1
         if counted and self._answered:
             self._traffic.round_trips += 1
             self._answered = False
-        self._outgoing.append(self._frames_of(asked, header, body))
+        self._outgoing.append(self._pieces(asked, first, rest))
         self._stirred.set()
         return asked
 
@@ -163,16 +169,13 @@ class Link:
                 waiting.exception()  # it may be that nobody waits for it any more
         self._asked.clear()
 
-    def _frames_of(self, asked: Asked, header: Header, body: bytes) -> Iterator[bytes]:
+    def _pieces(self, asked: Asked, first: bytes, rest: memoryview) -> Iterator[bytes]:
         """Yield a request in pieces, as long as somebody wants its answer."""
-        rest = memoryview(body)
-        header = {**header, "id": asked.id}
-        while asked.id in self._asked:
+        if asked.id in self._asked:
+            yield first
+        while rest and asked.id in self._asked:
             piece, rest = rest[:PIECE_BYTES], rest[PIECE_BYTES:]
-            yield frame({**header, "more": True} if rest else header, piece)
-            if not rest:
-                return
-            header = {"id": asked.id, "verb": "piece"}
+            yield frame({"id": asked.id, "verb": "piece", "more": bool(rest)}, piece)
 
     async def _write(self) -> None:
         while True:
