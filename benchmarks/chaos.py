@@ -90,8 +90,8 @@ class Chaos:
 
     async def calm_down(self) -> None:
         """Let all faults end, and wait until nothing is left to do."""
-        self.trouble.end()
         self.world.calm()
+        self.trouble.end()
         begun = time.monotonic()
         while self._strays() and time.monotonic() < begun + ORPHANS_S:
             await self._rest()

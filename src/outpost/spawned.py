@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from outpost.wire.orders import Message
 
 LOOK_AGAIN_S = 0.5
+GIVEN_UP_S = 2.0
+"""How often it is asked whether a worker that says nothing has been given up."""
 
 
 class SpawnedWorker:
@@ -85,7 +87,7 @@ class SpawnedWorker:
                 while not following.done():
                     if await self._was_given_up():
                         return True
-                    await asyncio.wait([following], timeout=LOOK_AGAIN_S)
+                    await asyncio.wait([following], timeout=GIVEN_UP_S)
                 following.result()
             finally:
                 following.cancel()

@@ -29,7 +29,7 @@ async def test_a_lost_connection_is_an_error_and_the_next_call_makes_another() -
     machine = Machine()
     async with desk_on(machine, patience=STEADFAST) as shell:
         await shell.facts()
-        task = asyncio.create_task(shell.run(["sleep", "60"]))
+        task = asyncio.create_task(shell.run(["sleep", "3"]))
         await eventually(lambda: shell.traffic.requests, "it is asked for")
         machine.kill()
         with pytest.raises(LinkLost, match="the connection was lost"):
@@ -315,6 +315,29 @@ def test_a_desk_that_nobody_talks_to_ends(tmp_path: Path) -> None:
     until(lambda: desk.process.poll() is not None, "it ends by itself")
     until(lambda: not alive(pid), "what it ran is dead")
     desk.end()
+
+
+def test_requests_cut_behind_any_byte_are_carried_out_whole_or_not_at_all(tmp_path: Path) -> None:
+    talk = b""
+    for number in (1, 2):
+        path = f"{tmp_path}/here/{number}"
+        request = {"verb": "put", "id": number, "path": path, "mode": 0o600, "more": True}
+        talk += frame(request, b"half") + frame({"verb": "piece", "id": number}, b"and half")
+    for cut in range(0, len(talk) + 1, 17):
+        desk = Bare()
+        desk.send(talk[:cut])
+        # Whatever was whole is answered before the end is heard.
+        said = b""
+        while talk[:cut].count(b"and half") > said.count(b'"id":1}') + said.count(b'"id":2}'):
+            assert desk.process.stdout is not None
+            said += os.read(desk.process.stdout.fileno(), 1 << 16)
+        code, _ = desk.end()
+        assert code == 0
+        files = list((tmp_path / "here").glob("*"))
+        assert {it.read_bytes() for it in files} <= {b"halfand half"}
+        assert len(files) == talk[:cut].count(b"and half")
+        for file in files:
+            file.unlink()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

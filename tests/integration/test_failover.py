@@ -343,6 +343,7 @@ async def test_the_claim_of_a_start_in_doubt_is_never_given_back(tmp_path: Path)
     store = open_store(tmp_path / "outpost.db")
     attempt = await claimed(store, outpost="a")
     failover = Failover(
+        probe_s=300,
         store=store,
         clock=StandingClock(),
         outposts=2,

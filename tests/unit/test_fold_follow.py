@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
+
 from outpost.control.follow import Follower, Patience
 from outpost.model import (
     Capabilities,
@@ -119,4 +121,35 @@ async def test_a_worker_that_another_process_mends_is_not_lost(tmp_path: Path) -
     assert seen.ended_at is None
     rival.saved = True
     assert (await follower.refresh(seen)).state is State.FAILED
+    await store.close()
+
+
+class EmptyYard(Yard):
+    async def find(self, worker_id: str) -> Handle | None:
+        return None
+
+
+@pytest.mark.parametrize("asked", ["stopped on request", ""])
+async def test_what_never_ran_is_stopped_where_that_was_asked_for(
+    tmp_path: Path, asked: str
+) -> None:
+    store = open_store(tmp_path / "outpost.db", clock=StandingClock())
+    follower = Follower(
+        store=store,
+        clock=StandingClock(),
+        outposts=lambda _name: EmptyYard(Rival()),
+        environment=lambda _attempt: {"agent": {}, "git": {}},
+        retry=RetrySettings(max_attempts=3, initial_backoff_s=1, max_backoff_s=1),
+        patience=Patience(claim_grace_s=0),
+    )
+    attempt = await claimed(store)
+    if asked:
+        assert await store.ask_to_stop(attempt.id, asked)
+    (known,) = await store.attempts_of(attempt.task_id)
+    seen = await follower.refresh(known)
+    task = await store.task(attempt.task_id)
+    if asked:
+        assert (seen.state, seen.reason, task.state) == (State.STOPPED, asked, State.STOPPED)
+    else:
+        assert (seen.state, task.state) == (State.LOST, State.QUEUED)
     await store.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,8 @@ from outpost.cli.options import ConfigOption, duration, run
 
 if TYPE_CHECKING:
     from outpost.federation import Federation
+
+OBJECTS_BETWEEN_COLLECTIONS = 5_000
 
 app = typer.Typer()
 
@@ -47,6 +50,8 @@ def up(
     from outpost.controller import Controller, shut_down, standing  # noqa: PLC0415 - as above
 
     idle_s = duration("--idle", idle)
+    # It stays: what goes round in circles must not pile up as in a short command.
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     log_to_standard_error(log_format, os.environ)
 
     async def work(federation: Federation) -> bool:

@@ -29,14 +29,12 @@ from outpost.policy.breaker import (
 )
 from outpost.ports import Clock, Store
 
-PROBE_S = 300.0
-"""How long the one that tries has for it; where its process dies, another may after that."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failover:
     """Keeps the breakers of one federation, which has so many ``outposts`` that may take work.
 
+    ``probe_s`` is how long the one that tries has for it; where its process dies, another may then.
     ``jitter`` returns a number from 0 to 1, a new one at each call.
     """
 
@@ -45,6 +43,7 @@ class Failover:
     outposts: int
     breaker: BreakerSettings
     retry: RetrySettings
+    probe_s: float
     jitter: Callable[[], float] = random.random
 
     async def may_try(self, outpost: str, attempt_id: str) -> bool:
@@ -54,7 +53,7 @@ class Failover:
         if one has opened. Asked before the claim; ``failed`` and ``started`` end it, or ``let_go``.
         """
         now = self.clock.now()
-        try_it = partial(probing, attempt_id=attempt_id, now=now, probe_s=PROBE_S)
+        try_it = partial(probing, attempt_id=attempt_id, now=now, probe_s=self.probe_s)
         for stored in await self._breakers(outpost):
             half_open = state(stored, now) is BreakerState.HALF_OPEN
             breaker = await self._change(stored, try_it) if half_open else stored

@@ -207,6 +207,9 @@ class Follower:
             grace = min(grace, START_GRACE)
         if not gone and attempt.seq == 0 and abs(now - attempt.created_at) < grace:
             return attempt
+        if attempt.seq == 0 and attempt.handle is None and attempt.stop_asked:
+            # Nothing ever ran: that is what was wanted.
+            return replace(attempt, state=State.STOPPED, reason=attempt.stop_asked, ended_at=now)
         reason = "its runner died without a result"
         if gone:
             reason = "its files are gone from the outpost"

@@ -167,6 +167,7 @@ class Parts:
                 outposts=len(looker.sites),
                 breaker=self.rules.breaker,
                 retry=self.rules.retry,
+                probe_s=self._ground.config.controller.claim_grace_s,
             ),
             defaults=self.intake.defaults,
             federation_id=self._federation_id,

@@ -124,7 +124,8 @@ class Link:
         counted = header["verb"] in _COUNTED
         asked = Asked(next(self._numbers), counted)
         rest = memoryview(body)[PIECE_BYTES:]
-        first = frame({**header, "id": asked.id, "more": bool(rest)}, body[:PIECE_BYTES])
+        header = {**header, "id": asked.id, **({"more": True} if rest else {})}
+        first = frame(header, body[:PIECE_BYTES])
         if len(first) > MOST_BYTES:
             raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
         self._asked[asked.id] = asked
