@@ -12,7 +12,7 @@ import pytest
 
 from outpost.control.loops.supervise import Supervise
 from outpost.testing.faulty import bring
-from tests.integration.loops_world import Ours, end, started
+from tests.integration.loops_world import Ours, end, newest, started
 from tests.integration.lost_world import SLOWLY, Beads, LostWorld, lost_world, wake
 from tests.world import World, until
 
@@ -131,6 +131,10 @@ async def test_who_stood_still_has_not_missed_a_word(make: MakeWorld) -> None:
             ended=lambda: None,
         )
         await supervise.round()
+        async with asyncio.timeout(20):
+            # The last thing that its log says for a while.
+            while not (await newest(federation, attempt)).checkpoint:
+                await asyncio.sleep(0.1)
         time.sleep(4.5)  # nothing else may run meanwhile
         await supervise.round()
         assert supervise.doing == "follows 1 worker"
