@@ -15,6 +15,7 @@ import pytest
 
 from outpost.control import start
 from outpost.controller import Standing, standing
+from outpost.federation import SpawnOptions
 from outpost.model import State
 from outpost.testing.faulty import bring
 from tests.integration.lost_world import LostWorld, lost_world
@@ -130,6 +131,22 @@ async def test_a_start_that_never_returns_holds_up_nobody(
 
 def name_of(url: str) -> str:
     return urlsplit(url).path.removeprefix("/")
+
+
+async def test_what_a_controller_starts_first_is_started(make: MakeWorld) -> None:
+    """Whoever submits a task may be the slower of the two."""
+    lost = make()
+    async with lost.faulty.federation() as federation, lost.faulty.federation() as other:
+        options = SpawnOptions(repo=lost.remote.url, argv=("true",))
+        task = await federation.resolve("text:Mend", options)
+        await federation.store.add_task(task)
+        (started,) = await other.dispatch()
+        assert started.worker
+        queue = await federation.parts.queue()
+        placement = await queue.enter(task, federation.refresh)
+        assert placement.attempt
+        assert placement.attempt.id == started.worker.id
+        assert (await started.worker.result()).state is State.DONE
 
 
 class Shaken:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from outpost.control.start import Claim, Pass, Placement, Starter
 from outpost.errors import PolicyError, Rejected
@@ -41,6 +41,8 @@ class Queue:
     async def enter(self, task: Task, refresh: Callable[[], Awaitable[object]]) -> Placement:
         """Start a new task, or leave it queued; raises ``Rejected`` and ``PolicyError``.
 
+        Where a controller was quicker, what that has started is returned.
+
         Where all is full or spent, ``refresh`` says what has ended meanwhile. A task that the
         user's own policy fails at is taken back.
         """
@@ -53,6 +55,10 @@ class Queue:
         except PolicyError as exc:
             await self.store.cancel(task.id, exc.message)
             raise
+        if placement.attempt is None:
+            attempts = await self.store.attempts_of(task.id)
+            begun = [it for it in attempts if it.handle or not it.state.ended]
+            placement = replace(placement, attempt=begun[-1] if begun else None)
         return placement
 
     async def go_through(

@@ -33,21 +33,28 @@ class ThisMachine(Shell):
         environment: Mapping[str, str] | None = None,
         timeout_s: float = 30.0,
     ) -> Completed:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=None if environment is None else dict(environment),
-            start_new_session=True,
+        starting = asyncio.create_task(
+            asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=None if environment is None else dict(environment),
+                start_new_session=True,
+            )
         )
+        try:
+            process = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # Cancelled half-way it would run on, and nobody would know of it.
+            with contextlib.suppress(OSError):
+                await _end(await starting)
+            raise
         try:
             async with asyncio.timeout(timeout_s):
                 stdout, stderr = await process.communicate(stdin or None)
         except BaseException:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+            await _end(process)
             raise
         assert process.returncode is not None
         return Completed(exit_code=process.returncode, stdout=stdout, stderr=stderr)
@@ -90,6 +97,13 @@ class ThisMachine(Shell):
             if not data or (crowd_s > POLL_MOST_S and len(data) < CHUNK_BYTES):
                 await asyncio.sleep(pause_s)
                 rested_s += pause_s
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill a process with all that it started, and wait until it is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
