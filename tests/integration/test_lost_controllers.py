@@ -25,6 +25,13 @@ from tests.world import World, until
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(150)]
 
 MakeWorld = Callable[..., LostWorld]
+LOCAL = """\
+outposts:
+  - {{name: local, type: local, max_workers: 4, min_free_mib: 0}}
+defaults: {{stop_grace: 4s}}
+controller: {{claim_grace: 5s, orphan_grace: 5s}}
+store: {{url: 'sqlite:///{home}/outpost.db'}}
+"""
 PATIENCE = "silent_after: 60s, lost_after: 120s, claim_grace: 5s, orphan_grace: 60s"
 
 
@@ -226,3 +233,39 @@ def fill(path: Path) -> None:
     with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(1 << 12))
+
+
+def test_two_homes_on_one_machine_may_share_a_store(world: World, make: MakeWorld) -> None:
+    """Each has an outpost of the same name, whose workers are in its own folder."""
+    lost = make()
+    world.config(LOCAL.format(home=world.home))
+    lost.up("second")
+    until(lambda: "outpost:local" in leases(lost), "the second has the lease")
+    lost.up()
+    quietly = f"echo working; until [ -e {lost.go} ]; do sleep 0.1; done"
+    worker = lost.cli.spawn(quietly)
+    name, task = worker["worker"], worker["task"]
+    lost.until_written("local", name, "working")
+    until(lambda: lost.stored(name)["state"] in ("working", "lost", "failed"), "it is looked at")
+    time.sleep(5)
+    assert lost.stored(name)["state"] == "working"
+    lost.go.touch()
+    lost.until_state(name, "done")
+    assert len(lost.attempts_stored(task)) == 1
+
+
+def test_a_worker_is_seen_where_it_was_started(world: World, make: MakeWorld) -> None:
+    """Its outpost has another folder by now."""
+    lost = make()
+    world.config(LOCAL.format(home=world.home))
+    lost.up()
+    quietly = f"echo working; until [ -e {lost.go} ]; do sleep 0.1; done"
+    name = lost.cli.spawn(quietly)["worker"]
+    lost.until_written("local", name, "working")
+    elsewhere = f"type: local, root: {world.folder}/new,"
+    world.config(LOCAL.format(home=world.home).replace("type: local,", elsewhere))
+    until(lambda: "the configuration has changed" in lost.said(), "it begins anew")
+    time.sleep(6)
+    assert lost.stored(name)["state"] == "working"
+    lost.go.touch()
+    lost.until_state(name, "done")

@@ -142,10 +142,10 @@ class LocalOutpost(ShellOutpost):
     def quote(self, task: Task | None) -> Quote:
         return Quote(microusd_per_hour=0, source="this machine")
 
-    async def probe(self, worker_id: str | None = None) -> list[dict[str, str]]:
+    async def probe_at(self, root: str, worker_id: str | None = None) -> list[dict[str, str]]:
         """Look without starting a process: the runner's own code does it in this one."""
-        place = self._place
-        return list(await asyncio.to_thread(probe_all, place.root, place.federation_id, worker_id))
+        federation_id = self._place.federation_id
+        return list(await asyncio.to_thread(probe_all, root, federation_id, worker_id))
 
     def reading_program(self) -> Sequence[str]:
         """Run the installed package: where there is nothing, a look leaves nothing behind."""

@@ -58,14 +58,16 @@ def worker_details(
 
 def queued_details(task: Task, decision: Decision | None, now: datetime, place: str) -> Details:
     """Return what is known of a task that waits; ``place`` is where it stands in the queue."""
+    held_back = decision is not None and decision.best is None
+    due_at = task.due_at if task.due_at and task.due_at > now else None
     rows: Details = [
         ("task", Cell(task.id, "bold")),
         ("state", Cell(task.state.value, STYLES[task.state])),
-        ("reason", decision.why() if decision else one_line(task.reason)),
+        ("reason", decision.why() if decision and held_back else one_line(task.reason)),
         *_asked(task),
         ("created", _instant(task.created_at, now)),
         ("place", place),
-        ("starts", "once there is room"),
+        ("starts", f"not before {to_the_second(due_at)}" if due_at else "once there is room"),
     ]
     return _known(rows)
 

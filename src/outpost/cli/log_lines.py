@@ -39,6 +39,8 @@ def log_to_standard_error(form: str, environment: Mapping[str, str]) -> None:
     handler.setFormatter(known[form](Redactor(secrets_of(environment))))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("outpost").setLevel(logging.INFO)
+    # A connection that broke is our own store's to tell of, in words.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
 
 class TextLines(logging.Formatter):

@@ -172,9 +172,12 @@ class ShellOutpost(Outpost):
 
     async def probe(self, worker_id: str | None = None) -> list[dict[str, str]]:
         """Return the runner's view of one worker, or of all of our federation."""
-        place = self.place()
+        return await self.probe_at(self.place().root, worker_id)
+
+    async def probe_at(self, root: str, worker_id: str | None = None) -> list[dict[str, str]]:
+        """Return the same of a folder that may be another outpost's, or this one's of old."""
         only = [worker_id] if worker_id else []
-        text = await self.call_runner("probe", place.root, place.federation_id, *only)
+        text = await self.call_runner("probe", root, self.place().federation_id, *only)
         return [json.loads(line) for line in text.splitlines()]
 
     async def run(
@@ -240,7 +243,7 @@ class ShellWorker(Worker):
 
     async def status(self) -> Observation:
         try:
-            rows = await self._outpost.probe(self.id)
+            rows = await self._rows()
         except OutpostFault as exc:
             return Observation(liveness=Liveness.UNSEEN, detail=exc.message)
         if not rows:
@@ -323,6 +326,13 @@ class ShellWorker(Worker):
             outpost=self.outpost,
             hint=f"outpost logs -f {self.id}",
         )
+
+    async def _rows(self) -> list[dict[str, str]]:
+        """Look where it was started: by now the outpost may have another folder, or home."""
+        root = posixpath.dirname(posixpath.dirname(self._directory))
+        if root == self._outpost.place().root:
+            return await self._outpost.probe(self.id)
+        return await self._outpost.probe_at(root, self.id)
 
     async def _ended_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
