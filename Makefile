@@ -20,7 +20,7 @@ demo: $(VENV)/ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" examples/demo.sh
 
 test: $(VENV)/ready $(if $(OUTPOST_REQUIRE_ALL),$(NODE)/ready)
-	$(if $(OUTPOST_REQUIRE_ALL),.ci/tools git-lfs faketime initdb:postgresql)
+	$(if $(OUTPOST_REQUIRE_ALL),.ci/tools git-lfs faketime initdb:postgresql zsh fish tcsh)
 	$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(VENV)/ready

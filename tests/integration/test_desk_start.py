@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -160,12 +161,9 @@ async def test_every_python_there_is_serves_or_says_that_it_is_too_old(python: s
             assert str((await shell.facts())["version"]).startswith(f"3.{minor}.")
 
 
-@pytest.mark.parametrize("login_shell", ["sh", "bash", "dash", "zsh", "fish", "csh", "tcsh"])
-async def test_every_login_shell_starts_it(login_shell: str) -> None:
-    path = shutil.which(login_shell)
-    if path is None:
-        pytest.skip(f"{login_shell} is not installed")
-    async with desk_on(Machine([path, "-c", COMMAND])) as shell:
+@pytest.mark.parametrize("login_shell", ["sh", "bash", "dash", "zsh", "fish", "tcsh"])
+async def test_every_login_shell_starts_it(login_shell: str, require: Callable[[str], str]) -> None:
+    async with desk_on(Machine([require(login_shell), "-c", COMMAND])) as shell:
         assert (await shell.run(["true"])).exit_code == 0
 
 
