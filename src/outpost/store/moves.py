@@ -21,6 +21,7 @@ from outpost.store.rows import (
     Values,
     attempt_values,
     observed_values,
+    progress_values,
     stored,
     task_values,
 )
@@ -33,6 +34,7 @@ REASON_CHARS = 500
 _KNOWN = select(
     *(attempts.c[name] for name in ("id", "task_id", "number", "fence", "outpost")),
     *(attempts.c[name] for name in ("state", "reason", "seq", "stop_asked", *USAGE)),
+    attempts.c.handle.is_not(None).label("handle"),
 ).with_for_update()
 _UPDATE_TASK = update(tasks).where(tasks.c.id == bindparam("of"))
 _UPDATE_ATTEMPT = update(attempts).where(attempts.c.id == bindparam("of"))
@@ -94,8 +96,14 @@ class Moves:
         """Store all that was learnt of attempts."""
         if not news:
             return
-        changes = [{"of": attempt.id, **observed_values(attempt)} for _, attempt in news]
-        self._connection.execute(_OBSERVE, changes)
+        going_on = [attempt for known, attempt in news if _goes_on(known, attempt)]
+        if going_on:
+            progress = [{"of": attempt.id, **progress_values(attempt)} for attempt in going_on]
+            self._connection.execute(_UPDATE_ATTEMPT, progress)
+        others = [attempt for known, attempt in news if not _goes_on(known, attempt)]
+        if others:
+            changes = [{"of": attempt.id, **observed_values(attempt)} for attempt in others]
+            self._connection.execute(_OBSERVE, changes)
         moved = [it for it in news if it[1].state != it[0]["state"]]
         self._log(*(self._line_of(known, it.state, it.reason) for known, it in moved))
 
@@ -169,6 +177,13 @@ class Moves:
         if lines:
             self._connection.execute(insert(transitions), list(lines))
             self.logged = True
+
+
+def _goes_on(known: RowMapping, attempt: Attempt) -> bool:
+    """Whether an attempt is where it was: most of its columns are as they were, too."""
+    return bool(attempt.state in ACTIVE and attempt.handle and known["handle"]) and (
+        attempt.state == known["state"] and attempt.reason == known["reason"]
+    )
 
 
 def _following(known: RowMapping) -> Values:

@@ -50,6 +50,10 @@ _INSTANTS = ("started_at", "ended_at", "seen_at", "active_at")
 _TRANSITION = tuple(item.name for item in fields(Transition))
 _LEASE = tuple(item.name for item in fields(Lease))
 _GIVEN_AT_CLAIM = {"id", "task_id", "issue_id", "number", "fence", "outpost", "kind", "created_at"}
+_PROGRESS = (
+    *("seq", "offset", "activity", "active_at", "seen_at", "started_at"),
+    *("told", "session_id", "checkpoint"),
+)
 _OBSERVED = tuple(name for name in _ATTEMPT if name not in _GIVEN_AT_CLAIM | {"stop_asked"})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -129,6 +133,12 @@ def observed_values(attempt: Attempt) -> Values:
     values = {name: stored(getattr(attempt, name)) for name in _OBSERVED}
     values |= {name: getattr(attempt.usage, name) for name in USAGE}
     return values | {"new_handle": _handle_value(attempt)}
+
+
+def progress_values(attempt: Attempt) -> Values:
+    """Return the columns that change while an attempt goes on in the same state."""
+    values = {name: stored(getattr(attempt, name)) for name in _PROGRESS}
+    return values | {name: getattr(attempt.usage, name) for name in USAGE}
 
 
 def _handle_value(attempt: Attempt) -> object:
