@@ -113,7 +113,8 @@ class Store(ABC):
     async def apply_all(self, attempts: Sequence[Attempt]) -> list[bool]:
         """Do what ``apply`` does for each of many attempts, in one transaction; in their order.
 
-        Cheap for those that only go on: the state they are stored in, no more tokens.
+        Cheap for those that only go on in the state they are stored in; what does not change as
+        they do (a handle that is known, say) is not stored anew.
         """
 
     @abstractmethod

@@ -45,16 +45,16 @@ class Learner:
         known = self._moves.all_known(attempts)
         news = [(known[it.id], it) for it in attempts if it.id in known]
         news = [it for it in news if _allowed(*it)]
-        self._go_on([it for it in news if it[1].state in ACTIVE])
+        self._go_on([it for it in news if it[1].state in ACTIVE], in_a_batch=True)
         for it in news:
             if it[1].state in ENDED:
                 self._end(*it, None)
         applied = {attempt.id for _, attempt in news}
         return [attempt.id in applied for attempt in attempts]
 
-    def _go_on(self, news: Sequence[News]) -> None:
+    def _go_on(self, news: Sequence[News], *, in_a_batch: bool = False) -> None:
         """Store what was learnt of attempts that have not ended."""
-        self._moves.observe(news)
+        self._moves.observe(news, in_a_batch=in_a_batch)
         self._moves.follow(news)
         used = [attempt for known, attempt in news if _uses_more(known, attempt)]
         if used:

@@ -92,15 +92,18 @@ class Moves:
         self._connection.execute(_UPDATE_ATTEMPT, {"of": known["id"], **changes})
         self._log(self._line_of(known, State.FAILED, reason))
 
-    def observe(self, news: Sequence[News]) -> None:
-        """Store all that was learnt of attempts."""
+    def observe(self, news: Sequence[News], *, in_a_batch: bool = False) -> None:
+        """Store all that was learnt of attempts.
+
+        ``in_a_batch``: of those that go on in the same state, what changes as they do.
+        """
         if not news:
             return
-        going_on = [attempt for known, attempt in news if _goes_on(known, attempt)]
+        going_on = [it for known, it in news if in_a_batch and _goes_on(known, it)]
         if going_on:
             progress = [{"of": attempt.id, **progress_values(attempt)} for attempt in going_on]
             self._connection.execute(_UPDATE_ATTEMPT, progress)
-        others = [attempt for known, attempt in news if not _goes_on(known, attempt)]
+        others = [it for known, it in news if not (in_a_batch and _goes_on(known, it))]
         if others:
             changes = [{"of": attempt.id, **observed_values(attempt)} for attempt in others]
             self._connection.execute(_OBSERVE, changes)
