@@ -9,7 +9,7 @@ from outpost.errors import StoreError
 from outpost.model import Attempt
 from outpost.ports import Store
 
-GATHER_S = 0.05
+GATHER_S = 0.01
 """How long what is learnt waits for more to be stored with it."""
 AGAIN_S = 1.0
 
