@@ -221,3 +221,19 @@ def test_a_log_that_never_finds_room_says_so(
     log.write("result", outcome="done", summary="x" * 10_000)
     with pytest.raises(OSError, match="no space left for the log's end"):
         log.sync()
+
+
+def test_what_the_disk_refused_does_not_take_the_room_freed_for_the_work(disk: SmallDisk) -> None:
+    disk.fill()
+    path = disk.path / "events.jsonl"
+    log = EventLog(str(path))
+    for _ in range(1000):
+        log.write("log", stream="stdout", text="x" * 1000)
+    written = path.stat().st_size
+    log.leave_out_unwritten()
+    (disk.path / "full").unlink()
+    log.sync()
+    log.close()
+    assert path.stat().st_size < written + 10_000
+    *_, last = EventReader().feed(path.read_bytes())
+    assert (last.type, last.seq) == ("gap", 1000)

@@ -110,6 +110,11 @@ class EventLog:
         if now >= self._retry_at and not self._write_pending():
             self._retry_at = now + RETRY_S
 
+    def leave_out_unwritten(self) -> None:
+        """Leave out what may be of all that a full disk has refused so far."""
+        if not self._write_pending():
+            self._squeeze()
+
     def sync(self) -> None:
         """Make the log survive a crash of the machine.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -130,6 +131,8 @@ class Work:
         survivors = processes.kill_all(self.order["worker_id"], self.place.agent_pid())
         if survivors:
             self._note(f"could not kill {survivors}")
+        # What it has no room for would take the room that is freed for the work.
+        self.log.leave_out_unwritten()
         self.reserve.free()
         saved = Saved("nothing", "", pushed=False)
         if self.workspace.exists:
@@ -352,8 +355,28 @@ def terminate(place: Place) -> None:
 
 
 def kill(place: Place) -> None:
-    """Kill a worker and all it started, the understudy first; saves nothing."""
+    """Kill a worker and all it started, the understudy first; saves nothing.
+
+    Under the worker's lock and to the end, even if whoever asked for it is gone by then: a worker
+    must not look dead while its agent lives.
+    """
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            os.setsid()
+            _kill(place)
+            status = 0
+        finally:
+            os._exit(status)
+    if os.waitpid(pid, 0)[1]:
+        raise OSError(f"could not kill worker {place.worker_id}")
+
+
+def _kill(place: Place) -> None:
     processes.kill_exactly(place.pids("runner.pid"))
+    with contextlib.suppress(FileNotFoundError):
+        place.take_lock()
     processes.kill_exactly(place.pids("checkpoint.pid"))
     processes.kill_all(place.worker_id, place.agent_pid())
     # Whoever has only just begun to show it waits for somebody to write.
