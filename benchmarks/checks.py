@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
-from benchmarks.figures import NotMeasured
+from benchmarks.figures import NotMeasured, markdown
 
 HEADER = ("what", "figure", "limit", "holds")
 CheckedMeasure = Callable[[argparse.Namespace], Coroutine[None, None, Sequence["Check"]]]
@@ -45,16 +45,7 @@ class Check:
 
 def table(checks: Sequence[Check]) -> str:
     """Return the figures as a Markdown table that is also readable as it is."""
-    lines = [HEADER, *(check.cells() for check in checks)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
-    shown = [
-        "| "
-        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        + " |"
-        for line in lines
-    ]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([shown[0], rule, *shown[1:]])
+    return markdown([HEADER, *(check.cells() for check in checks)])
 
 
 def main(measure: CheckedMeasure, parser: argparse.ArgumentParser) -> None:

@@ -77,8 +77,12 @@ def faster(
 
 def table(rows: Sequence[Row]) -> str:
     """Return the rows as a Markdown table that is also readable as it is."""
-    lines = [HEADER, *(row.cells() for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
+    return markdown([HEADER, *(row.cells() for row in rows)])
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Return lines of cells, the header first, as a Markdown table that is also readable."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     shown = [
         "| "
         + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from outpost.errors import NotDispatched, OutpostFault, Rejected, Unsupported
+from outpost.errors import OutpostFault, Rejected, Unsupported
 from outpost.model import (
     Capabilities,
     Handle,
@@ -32,7 +32,15 @@ from outpost.model import (
     Task,
 )
 from outpost.ports import Outpost, Setup, Worker
-from outpost.testing.faults import FaultFile, bring_kind, go_wrong, go_wrong_after, unreachable
+from outpost.testing.faults import (
+    FaultFile,
+    ailing,
+    before_spawn,
+    bring_kind,
+    go_wrong,
+    go_wrong_after,
+    unreachable,
+)
 from outpost.wire.events import Event
 from outpost.wire.orders import Environment, Message, WorkOrder
 from tests.doubles.virtual_records import Record, Records
@@ -68,21 +76,10 @@ class VirtualOutpost(Outpost):
         self._faults = FaultFile(Path(options.faults or folder / f"{setup.name}.faults"))
 
     async def ping(self) -> Health:
-        fault = self._faults.next(self.name, "ping")
-        if fault.name == "down":
-            return Health(ok=False, detail=fault.more or f"{self.name} is down")
-        if fault.name == "partition":
-            return Health(ok=False, detail=unreachable(self.name, fault.more).message)
-        await go_wrong(fault, self.name)
-        return Health(ok=True)
+        return await ailing(self._faults, self.name) or Health(ok=True)
 
     async def spawn(self, order: WorkOrder, environment: Environment) -> Handle:
-        fault = self._faults.next(self.name, "spawn", order["worker_id"])
-        await asyncio.sleep(self._faults.seconds("delay_s"))
-        if fault.name == "partition":
-            said = unreachable(self.name, fault.more).message
-            raise NotDispatched(said, outpost=self.name)
-        await go_wrong(fault, self.name)
+        fault = await before_spawn(self._faults, self.name, order["worker_id"])
         line = {
             "worker_id": order["worker_id"],
             "task_id": order["task_id"],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,25 +21,6 @@ WIP = "refs/outpost/wip/t-1"
 SAVED = "its runner was killed; the work was saved afterwards"
 OFTEN = {"checkpoint_s": 0.1}
 WRITE = "echo a > a.txt; git add a.txt; git commit -qm 'My own words'; echo new > new.txt"
-
-
-@pytest.fixture
-def workers(
-    tmp_path: Path, isolated_environment: dict[str, str], remote: Remote
-) -> Iterator[Workers]:
-    workers = Workers(tmp_path, isolated_environment, remote)
-    yield workers
-    workers.end()
-
-
-@pytest.fixture
-def elsewhere(
-    tmp_path: Path, isolated_environment: dict[str, str], remote: Remote
-) -> Iterator[Workers]:
-    """Return workers that share nothing with the others but the remote."""
-    workers = Workers(tmp_path / "elsewhere", dict(isolated_environment), remote)
-    yield workers
-    workers.end()
 
 
 def shell(script: str) -> AgentOrder:

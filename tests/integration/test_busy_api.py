@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 
 import pytest
 
@@ -28,7 +26,7 @@ from tests.doubles.messages_api import (
     by_turn,
 )
 from tests.integration.lone_worker import Workers, priced
-from tests.world import Remote, until
+from tests.world import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -39,15 +37,6 @@ WORK = by_turn(
     Turn((Text("Done."),), Tokens(input=60, output=9, cache_read=1250)),
 )
 QUICK = {"busy_pause_s": 0.2}
-
-
-@pytest.fixture
-def workers(
-    tmp_path: Path, isolated_environment: dict[str, str], remote: Remote
-) -> Iterator[Workers]:
-    workers = Workers(tmp_path, isolated_environment, remote)
-    yield workers
-    workers.end()
 
 
 def storm(begins: int, *faults: Reply) -> Script:

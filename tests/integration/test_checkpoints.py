@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,25 +22,6 @@ WIP = "refs/outpost/wip/t-1"
 OFTEN = {"checkpoint_s": 0.1}
 HARDLY = {"checkpoint_s": 3600.0}
 WRITE = "echo right > words.txt; echo new > new.txt; echo x > cache.ignored"
-
-
-@pytest.fixture
-def workers(
-    tmp_path: Path, isolated_environment: dict[str, str], remote: Remote
-) -> Iterator[Workers]:
-    workers = Workers(tmp_path, isolated_environment, remote)
-    yield workers
-    workers.end()
-
-
-@pytest.fixture
-def elsewhere(
-    tmp_path: Path, isolated_environment: dict[str, str], remote: Remote
-) -> Iterator[Workers]:
-    """Return workers that share nothing with the others but the remote."""
-    workers = Workers(tmp_path / "elsewhere", isolated_environment, remote)
-    yield workers
-    workers.end()
 
 
 @pytest.fixture

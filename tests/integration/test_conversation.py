@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from outpost.wire.orders import AgentOrder, PermissionRules
 from tests.doubles.messages_api import Json, MessagesApi, Script, Text, ToolUse, Turn, by_turn
 from tests.integration.claude_program import require_claude
 from tests.integration.lone_worker import LoneWorker, Workers
-from tests.world import Remote, until
+from tests.world import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -31,15 +30,6 @@ ASK_COMMANDS: PermissionRules = {
 WRITE = ToolUse("Write", {"file_path": "new.txt", "content": "new\n"})
 TOUCH = ToolUse("Bash", {"command": "touch touched.txt"})
 DONE = Turn((Text("Done."),))
-
-
-@pytest.fixture
-def workers(
-    tmp_path: Path, isolated_environment: dict[str, str], remote: Remote
-) -> Iterator[Workers]:
-    workers = Workers(tmp_path, isolated_environment, remote)
-    yield workers
-    workers.end()
 
 
 def question(text: str, *labels: str) -> Json:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from tests.integration.claude_program import claude_environment, require_claude
 from tests.integration.cli_world import OUTPOST, Cli
 from tests.integration.lone_worker import Workers
 from tests.unit.orders import order_for
-from tests.world import Remote, World, until
+from tests.world import World, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -30,15 +29,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 @pytest.fixture
 def cli(world: World) -> Cli:
     return Cli(world)
-
-
-@pytest.fixture
-def workers(
-    tmp_path: Path, isolated_environment: dict[str, str], remote: Remote
-) -> Iterator[Workers]:
-    workers = Workers(tmp_path, isolated_environment, remote)
-    yield workers
-    workers.end()
 
 
 def command(script: str) -> AgentOrder:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shlex
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,25 +21,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
 WIP = "refs/outpost/wip/t-1"
 LEASE = "refs/outpost/lease/t-1"
-
-
-@pytest.fixture
-def workers(
-    tmp_path: Path, isolated_environment: dict[str, str], remote: Remote
-) -> Iterator[Workers]:
-    workers = Workers(tmp_path, isolated_environment, remote)
-    yield workers
-    workers.end()
-
-
-@pytest.fixture
-def elsewhere(
-    tmp_path: Path, isolated_environment: dict[str, str], remote: Remote
-) -> Iterator[Workers]:
-    """Return workers that share nothing with the others but the remote."""
-    workers = Workers(tmp_path / "elsewhere", dict(isolated_environment), remote)
-    yield workers
-    workers.end()
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +23,6 @@ from tests.doubles.messages_api import (
 )
 from tests.integration.lone_worker import ALLOW_ALL, LoneWorker, Workers
 from tests.integration.test_conversation import Gate
-from tests.world import Remote
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -39,15 +36,6 @@ ASK_COMMANDS: PermissionRules = {
     "deny": [],
 }
 AT_THE_END = "at a place that costs money, waiting included"
-
-
-@pytest.fixture
-def workers(
-    tmp_path: Path, isolated_environment: dict[str, str], remote: Remote
-) -> Iterator[Workers]:
-    workers = Workers(tmp_path, isolated_environment, remote)
-    yield workers
-    workers.end()
 
 
 def bash(command: str) -> ToolUse:

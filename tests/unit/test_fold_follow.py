@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 
-from outpost.control.follow import Follower, Patience
+from outpost.control.follow import Follower
 from outpost.model import (
     Capabilities,
     Handle,
@@ -112,7 +112,7 @@ async def test_a_worker_that_another_process_mends_is_not_lost(tmp_path: Path) -
         outposts=lambda _name: Yard(rival),
         environment=lambda _attempt: {"agent": {}, "git": {}},
         retry=RetrySettings(max_attempts=1, initial_backoff_s=1, max_backoff_s=1),
-        patience=Patience(claim_grace_s=60),
+        claim_grace_s=60,
     )
     attempt = replace(await claimed(store), handle=HANDLE, state=State.STARTING)
     await store.apply(attempt)
@@ -140,7 +140,7 @@ async def test_what_never_ran_is_stopped_where_that_was_asked_for(
         outposts=lambda _name: EmptyYard(Rival()),
         environment=lambda _attempt: {"agent": {}, "git": {}},
         retry=RetrySettings(max_attempts=3, initial_backoff_s=1, max_backoff_s=1),
-        patience=Patience(claim_grace_s=0),
+        claim_grace_s=0,
     )
     attempt = await claimed(store)
     if asked:

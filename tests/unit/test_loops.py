@@ -139,8 +139,8 @@ async def test_a_change_by_another_process_wakes_a_loop(store: Store, tmp_path: 
 async def test_leases_are_ours_until_they_run_out(store: Store, tmp_path: Path) -> None:
     clock = MovingClock()
     rivals = open_store(tmp_path / "outpost.db", clock=clock)
-    leases = Leases(store, "here", lambda: ["a", "b"])
-    other = Leases(rivals, "there", lambda: ["b", "c"])
+    leases = Leases(store, "here", ["a", "b"])
+    other = Leases(rivals, "there", ["b", "c"])
     assert not leases.mine("a")
     await leases.round()
     await other.round()

@@ -16,6 +16,7 @@ from outpost.model import Attempt, Charge, State
 
 MARGIN = timedelta(minutes=1)
 """How much longer than what was reserved for it a worker is left to end by itself."""
+OVERDUE = "its time is over, and it had not ended by itself"
 ASKED = timedelta(minutes=2)
 """How long whoever asked a worker to stop has for it, before somebody else does that."""
 
@@ -107,8 +108,7 @@ def _asked(attempt: Attempt, view: View) -> Due | None:
 def _overdue(attempt: Attempt, view: View) -> Due | None:
     if not _can_be_stopped(attempt, view) or not overdue(view.charges.get(attempt.id), view.now):
         return None
-    reason = "its time is over, and it had not ended by itself"
-    return Due(attempt=attempt, act=Act.STOP, reason=reason)
+    return Due(attempt=attempt, act=Act.STOP, reason=OVERDUE)
 
 
 def _used_up(attempt: Attempt, view: View) -> Due | None:

@@ -31,17 +31,11 @@ Save = Callable[[Attempt], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Patience:
-    """``claim_grace_s``: how long another process may be at starting a worker."""
-
-    claim_grace_s: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Follower:
     """Follows attempts by their handles. ``outposts`` returns the outpost of a name.
 
-    ``jitter`` returns a number from 0 to 1, a new one at each call.
+    ``claim_grace_s`` is how long another process may be at starting a worker. ``jitter`` returns a
+    number from 0 to 1, a new one at each call.
     """
 
     store: Store
@@ -49,7 +43,7 @@ class Follower:
     outposts: Callable[[str], Outpost]
     environment: Callable[[Attempt], Environment]
     retry: RetrySettings
-    patience: Patience
+    claim_grace_s: float
     jitter: Callable[[], float] = random.random
     mending: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MENDED_AT_ONCE))
 
@@ -202,7 +196,7 @@ class Follower:
         """Say that a worker is dead, unless it was only just started and has not spoken yet."""
         now = self.clock.now()
         gone = liveness is Liveness.ABSENT and attempt.handle is not None
-        grace = timedelta(seconds=self.patience.claim_grace_s)
+        grace = timedelta(seconds=self.claim_grace_s)
         if attempt.handle is not None:
             grace = min(grace, START_GRACE)
         if not gone and attempt.seq == 0 and abs(now - attempt.created_at) < grace:

@@ -54,12 +54,22 @@ class Ground(Protocol):
         ...
 
 
+class Whole(Ground, Protocol):
+    """A federation, as far as what works on all of it needs it."""
+
+    @property
+    def parts(self) -> Parts:
+        """What acts for it."""
+        ...
+
+
 class Parts:
     """Makes the parts. They load late: who only reads the store needs none of them."""
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
         self._sites: Sites | None = None
+        self._follower: Follower | None = None
         self._federation_id = ""
 
     @cached_property
@@ -103,18 +113,19 @@ class Parts:
         return self._sites
 
     async def follower(self) -> Follower:
-        """Return what looks at workers and follows them."""
-        from outpost.control.follow import Follower, Patience  # noqa: PLC0415
+        """Return what looks at workers and follows them; one, which minds how many it mends."""
+        if self._follower is None:
+            from outpost.control.follow import Follower  # noqa: PLC0415
 
-        given = self._ground.config.controller
-        return Follower(
-            store=self._ground.store,
-            clock=self._ground.clock,
-            outposts=(await self.sites()).backend,
-            environment=lambda _attempt: self.intake.worker_environment(""),
-            retry=self.rules.retry,
-            patience=Patience(claim_grace_s=given.claim_grace_s),
-        )
+            self._follower = Follower(
+                store=self._ground.store,
+                clock=self._ground.clock,
+                outposts=(await self.sites()).backend,
+                environment=lambda _attempt: self.intake.worker_environment(""),
+                retry=self.rules.retry,
+                claim_grace_s=self._ground.config.controller.claim_grace_s,
+            )
+        return self._follower
 
     async def stopper(self) -> Stopper:
         """Return what ends workers."""

@@ -6,15 +6,14 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from outpost.errors import OutpostFault, Unsupported
 from outpost.model import Attempt, DutyState, Sighting
 
 if TYPE_CHECKING:
-    from outpost.config import Config
-    from outpost.control.parts import Parts
-    from outpost.ports import Clock, Outpost, Store
+    from outpost.control.parts import Whole
+    from outpost.ports import Outpost
     from outpost.wire.tidying import Leftover, TidyOrder
 
 BEFORE = timedelta(days=7)
@@ -50,30 +49,6 @@ class Pruned:
         return sum(item.leftover["bytes"] for item in self.removed)
 
 
-class Prunable(Protocol):
-    """What of a federation is needed to prune it."""
-
-    @property
-    def config(self) -> Config:
-        """The configuration."""
-        ...
-
-    @property
-    def store(self) -> Store:
-        """The store."""
-        ...
-
-    @property
-    def clock(self) -> Clock:
-        """The clock."""
-        ...
-
-    @property
-    def parts(self) -> Parts:
-        """What makes its outposts."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pruner:
     """Prunes one federation: workers that ended longer than ``before`` ago, and litter.
@@ -82,7 +57,7 @@ class Pruner:
     all. A cache is litter once nobody has fetched into it for ``cache_idle``.
     """
 
-    federation: Prunable
+    federation: Whole
     before: timedelta | None = BEFORE
     dry_run: bool = False
     cache_idle: timedelta = CACHE_IDLE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -128,17 +129,21 @@ class _Round:
     async def place(self, task: Task) -> bool:
         """Take a slot for a task and begin to start it; ``False`` if there is none."""
         going = Pass(healths=self.healths)
-        # Before the claim: what is claimed is started at once.
-        async with self._slots:
-            try:
+        # Before the claim, and until the start is over: what is claimed is started at once.
+        await self._slots.acquire()
+        claim: Claim | Placement | None = None
+        try:
+            # Others may do without that outpost, or that choice.
+            with contextlib.suppress(Rejected, PolicyError):
                 claim = await self._starter.claim(task, going)
-            except (Rejected, PolicyError):
-                # Others may do without that outpost, or that choice.
-                return False
-        if isinstance(claim, Placement):
+        finally:
+            if not isinstance(claim, Claim):
+                self._slots.release()
+        if not isinstance(claim, Claim):
             return False
-        self.starts.append(asyncio.create_task(self._start(task, claim, going)))
-        await asyncio.sleep(0)
+        start = asyncio.create_task(self._start(task, claim, going))
+        start.add_done_callback(lambda _start: self._slots.release())
+        self.starts.append(start)
         return True
 
     async def end(self, *, cancelled: bool = False) -> list[Placement]:
@@ -153,14 +158,13 @@ class _Round:
         return [end for end in ends if isinstance(end, Placement) and end.attempt]
 
     async def _start(self, task: Task, claim: Claim, going: Pass) -> Placement | None:
-        async with self._slots:
-            try:
-                placement = await self._starter.start(task, claim, going)
-            except (Rejected, PolicyError):
-                return None
-            if placement.attempt:
-                self._tell(placement.attempt)
-            return placement
+        try:
+            placement = await self._starter.start(task, claim, going)
+        except (Rejected, PolicyError):
+            return None
+        if placement.attempt:
+            self._tell(placement.attempt)
+        return placement
 
 
 def no_room_at_all(decision: Decision) -> bool:

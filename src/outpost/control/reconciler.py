@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from outpost.control.deadlines import overdue
+from outpost.control.deadlines import OVERDUE, overdue
 from outpost.control.reconciling import Finding, Kind, Known, compare
 from outpost.errors import NotFound, OutpostError, OutpostFault, Rejected
 from outpost.model import Attempt, Liveness, Sighting, State
@@ -203,7 +203,7 @@ class Reconciler:
             # Nobody takes its place, so it may finish: but for no more money than it had.
             charge = await self._store.charge(finding.attempt.id)
             if overdue(charge, self._clock.now()):
-                return "its time is over, and it had not ended by itself"
+                return OVERDUE
         return ""
 
 

@@ -99,13 +99,15 @@ class Moves:
         """
         if not news:
             return
-        going_on = [it for known, it in news if in_a_batch and _goes_on(known, it)]
-        if going_on:
-            progress = [{"of": attempt.id, **progress_values(attempt)} for attempt in going_on]
+        progress, changes = list[Values](), list[Values]()
+        for known, attempt in news:
+            if in_a_batch and _goes_on(known, attempt):
+                progress.append({"of": attempt.id, **progress_values(attempt)})
+            else:
+                changes.append({"of": attempt.id, **observed_values(attempt)})
+        if progress:
             self._connection.execute(_UPDATE_ATTEMPT, progress)
-        others = [it for known, it in news if not (in_a_batch and _goes_on(known, it))]
-        if others:
-            changes = [{"of": attempt.id, **observed_values(attempt)} for attempt in others]
+        if changes:
             self._connection.execute(_OBSERVE, changes)
         moved = [it for it in news if it[1].state != it[0]["state"]]
         self._log(*(self._line_of(known, it.state, it.reason) for known, it in moved))

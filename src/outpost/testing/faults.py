@@ -63,6 +63,7 @@ from outpost.errors import (
     RateLimited,
     Rejected,
 )
+from outpost.model import Health
 from outpost.wire.events import timestamp
 
 ENTRY_POINT = "[outpost.backends]\n{kind} = {target}\n"
@@ -178,6 +179,28 @@ class FaultFile:
 def unreachable(outpost: str, why: str) -> OutpostFault:
     """Return what a call raises that does not get through."""
     return OutpostFault(f"{outpost} does not answer: {why}", outpost=outpost)
+
+
+async def ailing(faults: FaultFile, outpost: str) -> Health | None:
+    """Return what a ping says of an outpost that was told not to be well; ``None``: it is."""
+    fault = faults.next(outpost, "ping")
+    if fault.name == "down":
+        return Health(ok=False, detail=fault.more or f"{outpost} is down")
+    if fault.name == "partition":
+        return Health(ok=False, detail=unreachable(outpost, fault.more).message)
+    await go_wrong(fault, outpost)
+    return None
+
+
+async def before_spawn(faults: FaultFile, outpost: str, worker_id: str) -> Fault:
+    """Do what goes wrong before a worker is started; return the fault, for what comes after."""
+    fault = faults.next(outpost, "spawn", worker_id)
+    await asyncio.sleep(faults.seconds("delay_s"))
+    if fault.name == "partition":
+        # Nothing of the order has left this process.
+        raise NotDispatched(unreachable(outpost, fault.more).message, outpost=outpost)
+    await go_wrong(fault, outpost)
+    return fault
 
 
 async def go_wrong(fault: Fault, outpost: str) -> None:

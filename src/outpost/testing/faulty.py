@@ -14,7 +14,6 @@ entry point.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -25,12 +24,14 @@ from typing import ClassVar
 from pydantic import BaseModel, Field
 
 from outpost.backends.local import LocalOptions, LocalOutpost
-from outpost.errors import Ambiguous, NotDispatched
+from outpost.errors import Ambiguous
 from outpost.model import Handle, Health, Sighting
 from outpost.ports import Completed, Setup, Shell
 from outpost.testing.faults import (
     Fault,
     FaultFile,
+    ailing,
+    before_spawn,
     bring_kind,
     go_wrong,
     go_wrong_after,
@@ -61,22 +62,10 @@ class FaultyOutpost(LocalOutpost):
         self._place = replace(self._place, shell=CutShell(self._place.shell, self._faults))
 
     async def ping(self) -> Health:
-        fault = self._faults.next(self.name, "ping")
-        if fault.name == "down":
-            return Health(ok=False, detail=fault.more or f"{self.name} is down")
-        if fault.name == "partition":
-            return Health(ok=False, detail=unreachable(self.name, fault.more).message)
-        await go_wrong(fault, self.name)
-        return await super().ping()
+        return await ailing(self._faults, self.name) or await super().ping()
 
     async def spawn(self, order: WorkOrder, environment: Environment) -> Handle:
-        fault = self._faults.next(self.name, "spawn", order["worker_id"])
-        await asyncio.sleep(self._faults.seconds("delay_s"))
-        if fault.name == "partition":
-            # Nothing of the order has left this process.
-            said = unreachable(self.name, fault.more).message
-            raise NotDispatched(said, outpost=self.name)
-        await go_wrong(fault, self.name)
+        fault = await before_spawn(self._faults, self.name, order["worker_id"])
         if self._faults.seconds("clock_skew_s"):
             order = order.copy()
             order.pop("asked_at", None)

@@ -22,7 +22,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-__all__ = ["Leased", "Loop", "LoopStanding"]
+from outpost.model import Attempt
+
+__all__ = ["Leased", "Loop", "LoopStanding", "about"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,3 +83,8 @@ class Leased(Protocol):
     def names(self) -> Collection[str]:
         """Return all outposts that are."""
         ...
+
+
+def about(attempt: Attempt) -> dict[str, str]:
+    """Return what a line of the log says of the worker that it is about, as its ``extra``."""
+    return {"worker": attempt.id, "task": attempt.task_id, "outpost": attempt.outpost}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from outpost.control.loops.dispatch import Dispatch
 from outpost.control.loops.duties import CarryOut
@@ -14,15 +14,7 @@ from outpost.control.loops.supervise import Supervise
 from outpost.control.loops.sweep import Sweep
 
 if TYPE_CHECKING:
-    from outpost.control.parts import Ground, Parts
-
-    class Whole(Ground, Protocol):
-        """A federation, as far as its loops need it."""
-
-        @property
-        def parts(self) -> Parts:
-            """What acts for it."""
-            ...
+    from outpost.control.parts import Whole
 
 
 async def build(whole: Whole, holder: str) -> Running:
@@ -32,7 +24,7 @@ async def build(whole: Whole, holder: str) -> Running:
     configured = [it.name for it in whole.config.outposts if it.installed]
     sites = await parts.sites()
     follower = await parts.follower()
-    leases = Leases(store, holder, lambda: configured)
+    leases = Leases(store, holder, configured)
     duties = CarryOut(parts.duties)
 
     def ended() -> None:

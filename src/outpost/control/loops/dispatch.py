@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
-from outpost.control.loops import Loop
+from outpost.control.loops import Loop, about
 from outpost.control.queue import Queue
 from outpost.model import Attempt
 from outpost.ports import Store
@@ -38,6 +38,5 @@ class Dispatch(Loop):
         await (await self._queue()).go_through(tell=self._tell)
 
     def _tell(self, attempt: Attempt) -> None:
-        about = {"worker": attempt.id, "task": attempt.task_id, "outpost": attempt.outpost}
-        logger.info("started", extra=about)
+        logger.info("started", extra=about(attempt))
         self._started()

@@ -10,7 +10,6 @@ from outpost.control.loops import Loop
 from outpost.model import DutyState
 
 EVERY_S = 1.0
-ALL_DONE = "all done"
 
 logger = logging.getLogger("outpost.controller.duties")
 

@@ -9,8 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from outpost.control.deadlines import Act, Due, View, due
-from outpost.control.loops import Leased, Loop
+from outpost.control.loops import Leased, Loop, about
 from outpost.control.loops.beside import Beside
+from outpost.control.loops.leases import PREFIX
 from outpost.control.spending import Spending
 from outpost.errors import NotFound, OutpostError
 from outpost.model import Attempt, Charge
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from outpost.ports import Outpost
 
 EVERY_S = 1.0
-_LEASE = "outpost:"
 
 logger = logging.getLogger("outpost.controller.expire")
 
@@ -90,7 +90,7 @@ class Expire(Loop):
         unknown = {name for name in unknown if not self._is_configured(name)}
         if not unknown:
             return set()
-        return unknown - {it.name.removeprefix(_LEASE) for it in await self._store.leases()}
+        return unknown - {it.name.removeprefix(PREFIX) for it in await self._store.leases()}
 
     def _is_configured(self, name: str) -> bool:
         try:
@@ -109,7 +109,7 @@ class Expire(Loop):
 
     async def _act(self, said: Due) -> None:
         attempt = said.attempt
-        where = {"worker": attempt.id, "task": attempt.task_id, "outpost": attempt.outpost}
+        where = about(attempt)
         logger.info("%s %s: %s", said.act, attempt.id, said.reason, extra=where)
         try:
             if said.act is Act.STOP:

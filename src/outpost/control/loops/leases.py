@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import ClassVar
 
 from outpost.control.loops import Loop
@@ -11,7 +11,8 @@ from outpost.ports import Store
 
 TTL_S = 15.0
 EVERY_S = 4.0
-_PREFIX = "outpost:"
+PREFIX = "outpost:"
+"""What a lease on an outpost is called, before its name."""
 
 
 class Leases(Loop):
@@ -23,7 +24,7 @@ class Leases(Loop):
 
     name: ClassVar[str] = "leases"
 
-    def __init__(self, store: Store, holder: str, outposts: Callable[[], Collection[str]]) -> None:
+    def __init__(self, store: Store, holder: str, outposts: Collection[str]) -> None:
         super().__init__()
         self.every_s = EVERY_S
         self._store = store
@@ -33,11 +34,11 @@ class Leases(Loop):
         self._until = 0.0
 
     async def round(self) -> None:
-        wanted = [f"{_PREFIX}{name}" for name in self._outposts()]
+        wanted = [f"{PREFIX}{name}" for name in self._outposts]
         # Counted from before the call: by the store's own time it runs out no sooner.
         until = asyncio.get_running_loop().time() + TTL_S
         held = await self._store.take_leases(wanted, self._holder, ttl_s=TTL_S)
-        self._names = frozenset(name.removeprefix(_PREFIX) for name in held)
+        self._names = frozenset(name.removeprefix(PREFIX) for name in held)
         self._until = until
         others = len(wanted) - len(held)
         self.doing = f"looks after {len(held)} of {len(wanted)} outposts" if others else ""

@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import ClassVar
 
 from outpost.control.follow import Follower
-from outpost.control.loops import Leased, Loop
+from outpost.control.loops import Leased, Loop, about
 from outpost.control.loops.recorder import Recorder
 from outpost.errors import OutpostError, Rejected, StoreError
 from outpost.model import Attempt, State
@@ -97,7 +97,7 @@ class Supervise(Loop):
     def _is_being_started(self, attempt: Attempt) -> bool:
         """Whether somebody is at starting a worker, who is not to be disturbed."""
         age = self._follower.clock.now() - attempt.created_at
-        grace = timedelta(seconds=self._follower.patience.claim_grace_s)
+        grace = timedelta(seconds=self._follower.claim_grace_s)
         return attempt.state is State.RESERVED and not attempt.handle and age < min(START, grace)
 
     async def close(self) -> None:
@@ -120,7 +120,7 @@ class Supervise(Loop):
     @staticmethod
     def _report_fault(task: asyncio.Task[None], attempt: Attempt) -> None:
         if fault := task.exception():
-            logger.error("following it failed", exc_info=fault, extra=_where(attempt))
+            logger.error("following it failed", exc_info=fault, extra=about(attempt))
 
     async def _follow(self, following: _Following) -> None:
         """Follow a worker to its end, through whatever troubles there are on the way."""
@@ -133,7 +133,7 @@ class Supervise(Loop):
                 await asyncio.sleep(STRANGER_S)
                 continue
             except StoreError as exc:
-                logger.warning("%s", exc.message, extra=_where(following.attempt))
+                logger.warning("%s", exc.message, extra=about(following.attempt))
             except OutpostError as exc:
                 self._lose_sight(following, exc.message)
             if following.attempt.state.ended:
@@ -155,7 +155,7 @@ class Supervise(Loop):
         async with contextlib.aclosing(events):
             async for _event, attempt in events:
                 if following.attempt.state is State.UNKNOWN and attempt.state is not State.UNKNOWN:
-                    logger.info("in contact again", extra=_where(attempt))
+                    logger.info("in contact again", extra=about(attempt))
                 following.attempt, following.heard_at = attempt, clock()
         newest = following.attempt
         if not newest.state.ended:
@@ -172,7 +172,7 @@ class Supervise(Loop):
     def _note_end(self, following: _Following) -> None:
         attempt = following.attempt
         reason = f": {attempt.reason}" if attempt.reason else ""
-        logger.info("%s%s", attempt.state, reason, extra=_where(attempt))
+        logger.info("%s%s", attempt.state, reason, extra=about(attempt))
         self._ended()
 
     def _notice_silence(self) -> None:
@@ -198,8 +198,4 @@ class Supervise(Loop):
         seen_at = self._follower.clock.now() - timedelta(seconds=silent_s)
         following.attempt = replace(attempt, state=State.UNKNOWN, reason=reason, seen_at=seen_at)
         self._recorder.put(following.attempt)
-        logger.warning("out of contact: %s", reason, extra=_where(attempt))
-
-
-def _where(attempt: Attempt) -> dict[str, str]:
-    return {"worker": attempt.id, "task": attempt.task_id, "outpost": attempt.outpost}
+        logger.warning("out of contact: %s", reason, extra=about(attempt))

@@ -6,13 +6,14 @@ import logging
 import shutil
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 from outpost.control.loops import Leased, Loop
-from outpost.control.prune import CACHE_IDLE, Item, Prunable, Pruned, Pruner
+from outpost.control.prune import CACHE_IDLE, Item, Pruned, Pruner
 
 if TYPE_CHECKING:
     from outpost.config.models import ControllerConfig
+    from outpost.control.parts import Whole
 
 EVERY_S = 3600.0
 FIRST_S = 180.0
@@ -33,15 +34,6 @@ _WORKERS = ("worker", "orphan")
 logger = logging.getLogger("outpost.controller.sweep")
 
 
-class Sweepable(Prunable, Protocol):
-    """What of a federation is needed to sweep it."""
-
-    @property
-    def home(self) -> Path:
-        """The folder of store, logs and workspaces."""
-        ...
-
-
 class Sweep(Loop):
     """Prunes our outposts as ``controller.keep_ended`` says, and sooner where the disk is full.
 
@@ -50,7 +42,7 @@ class Sweep(Loop):
 
     name: ClassVar[str] = "sweep"
 
-    def __init__(self, federation: Sweepable, *, leased: Leased) -> None:
+    def __init__(self, federation: Whole, *, leased: Leased) -> None:
         super().__init__()
         self.every_s = EVERY_S
         self._federation = federation
