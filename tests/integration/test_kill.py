@@ -31,6 +31,10 @@ def cut_short(worker: LoneWorker, after_s: float) -> None:
             os.killpg(asking.pid, signal.SIGKILL)
 
 
+def wait_for_death(worker: LoneWorker) -> None:
+    until(lambda: not worker.place.cared_for(), "nobody cares for it")
+
+
 @pytest.mark.parametrize("after_s", [0.0, 0.002])
 def test_whoever_looks_dead_has_no_process_left(workers: Workers, after_s: float) -> None:
     agent = AgentOrder(name="command", argv=["sh", "-c", STUBBORN], options={})
@@ -39,5 +43,5 @@ def test_whoever_looks_dead_has_no_process_left(workers: Workers, after_s: float
         worker.wait_for_text("log", "ready")
         worker.killed = True
         cut_short(worker, after_s)
-        until(lambda it=worker: not it.place.cared_for(), "nobody cares for it")
+        wait_for_death(worker)
         assert not pids_marked({worker.place.worker_id})

@@ -8,11 +8,13 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, delete, insert, select, text, update
 
 from outpost.model import Attempt, Charge, State
+from outpost.store.batches import select_all, update_all
 from outpost.store.ledger import postings
 from outpost.store.rows import Values, charge_from, charge_values, stored
 from outpost.store.schema import charges
 
 _UPDATE = update(charges).where(charges.c.attempt_id == bindparam("of"))
+_CHARGES = select(charges)
 _LEARNT = ("tokens_microusd", "tokens_known", "ended_at")
 _ADD = text("""
     INSERT INTO spent (span, bucket, outpost, microusd)
@@ -48,13 +50,11 @@ def change(connection: Connection, old: Charge, new: Charge) -> None:
 def note_tokens(connection: Connection, attempts: Sequence[Attempt], now: datetime) -> None:
     """Store what their tokens so far cost attempts that go on; of all of them at once."""
     by_id = {attempt.id: attempt for attempt in attempts}
-    query = select(charges).where(charges.c.attempt_id.in_(by_id))
     changes = []
-    for row in connection.execute(query).mappings():
+    for row in select_all(connection, _CHARGES, charges.c.attempt_id, by_id):
         told = charge_from(row).told_by(by_id[row["attempt_id"]], now)
-        changes.append({"of": told.attempt_id, **_learnt(told)})
-    if changes:
-        connection.execute(_UPDATE, changes)
+        changes.append({"attempt_id": told.attempt_id, **_learnt(told)})
+    update_all(connection, charges, "attempt_id", changes)
 
 
 def untold(charge: Charge, attempt: Attempt, *, interactive: bool) -> bool:

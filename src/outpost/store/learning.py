@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, select
 
 from outpost.model import ACTIVE, ENDED, Attempt, State, may_become
 from outpost.store import billing, duties
+from outpost.store.batches import Known
 from outpost.store.moves import Moves, News
 from outpost.store.reads import Reader
 from outpost.store.rows import USAGE
@@ -60,7 +61,7 @@ class Learner:
         if used:
             billing.note_tokens(self._connection, used, self._now)
 
-    def _end(self, known: RowMapping, attempt: Attempt, again_at: datetime | None) -> None:
+    def _end(self, known: Known, attempt: Attempt, again_at: datetime | None) -> None:
         """Store the end of an attempt: the bill, and what becomes of its task."""
         self._moves.observe([(known, attempt)])
         self._settle(known["task_id"], attempt)
@@ -69,7 +70,7 @@ class Learner:
         if self._follow(known, attempt):
             duties.add(self._connection, known["task_id"], attempt.id, self._now)
 
-    def _queue_again(self, known: RowMapping, attempt: Attempt, again_at: datetime) -> bool:
+    def _queue_again(self, known: Known, attempt: Attempt, again_at: datetime) -> bool:
         """Let a task be tried anew whose attempt came to an end that is not its own."""
         broken_off = attempt.state is State.LOST or (attempt.state is State.FAILED and attempt.died)
         return (
@@ -80,7 +81,7 @@ class Learner:
             )
         )
 
-    def _follow(self, known: RowMapping, attempt: Attempt) -> bool:
+    def _follow(self, known: Known, attempt: Attempt) -> bool:
         """Let a task follow; it needs no other try once its work is found done after all."""
         if self._moves.follow([(known, attempt)]):
             return True
@@ -105,7 +106,7 @@ class Learner:
         return bool(self._connection.scalar(query))
 
 
-def _allowed(known: RowMapping, attempt: Attempt) -> bool:
+def _allowed(known: Known, attempt: Attempt) -> bool:
     """Whether this is news, and of what may become of an attempt."""
     before = State(known["state"])
     # What ended for good stays as it is: its task may be queued again by now.
@@ -117,5 +118,5 @@ def _allowed(known: RowMapping, attempt: Attempt) -> bool:
     )
 
 
-def _uses_more(known: RowMapping, attempt: Attempt) -> bool:
+def _uses_more(known: Known, attempt: Attempt) -> bool:
     return any(getattr(attempt.usage, name) != known[name] for name in USAGE)

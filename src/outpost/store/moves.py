@@ -7,7 +7,6 @@ from datetime import datetime
 
 from sqlalchemy import (
     Connection,
-    RowMapping,
     bindparam,
     func,
     insert,
@@ -16,6 +15,7 @@ from sqlalchemy import (
 )
 
 from outpost.model import ACTIVE, Attempt, State, Task
+from outpost.store.batches import Known, select_all, update_all
 from outpost.store.rows import (
     USAGE,
     Values,
@@ -45,7 +45,7 @@ _FOLLOW = _UPDATE_TASK.where(
     tasks.c.attempts_made == bindparam("newest"), tasks.c.state == bindparam("was")
 )
 
-News = tuple[RowMapping, Attempt]
+News = tuple[Known, Attempt]
 """What is known of an attempt, and what was learnt of it."""
 
 
@@ -61,15 +61,15 @@ class Moves:
         self._by = by
         self.logged = False
 
-    def known(self, attempt: Attempt) -> RowMapping | None:
+    def known(self, attempt: Attempt) -> Known | None:
         """Return what is known of an attempt, if ``attempt`` still holds its fence."""
         query = _KNOWN.where(attempts.c.id == attempt.id, attempts.c.fence == attempt.fence)
         return self._connection.execute(query).mappings().one_or_none()
 
-    def all_known(self, news: Sequence[Attempt]) -> dict[str, RowMapping]:
+    def all_known(self, news: Sequence[Attempt]) -> dict[str, Known]:
         """Return the same of each of these attempts that still holds its fence, by its id."""
         fences = {attempt.id: attempt.fence for attempt in news}
-        rows = self._connection.execute(_KNOWN.where(attempts.c.id.in_(fences))).mappings()
+        rows = select_all(self._connection, _KNOWN, attempts.c.id, fences)
         return {row["id"]: row for row in rows if row["fence"] == fences[row["id"]]}
 
     def add(self, task: Task) -> None:
@@ -86,7 +86,7 @@ class Moves:
         line = self._line(claimed.task_id, State.QUEUED, State.RESERVED, why)
         self._log({**line, "attempt_id": claimed.id, "outpost": claimed.outpost})
 
-    def take_back(self, known: RowMapping, reason: str) -> None:
+    def take_back(self, known: Known, reason: str) -> None:
         """End an attempt that started nothing as failed."""
         changes = {"state": State.FAILED, "reason": stored(reason), "ended_at": stored(self._now)}
         self._connection.execute(_UPDATE_ATTEMPT, {"of": known["id"], **changes})
@@ -102,11 +102,10 @@ class Moves:
         progress, changes = list[Values](), list[Values]()
         for known, attempt in news:
             if in_a_batch and _goes_on(known, attempt):
-                progress.append({"of": attempt.id, **progress_values(attempt)})
+                progress.append({"id": attempt.id, **progress_values(attempt)})
             else:
                 changes.append({"of": attempt.id, **observed_values(attempt)})
-        if progress:
-            self._connection.execute(_UPDATE_ATTEMPT, progress)
+        update_all(self._connection, attempts, "id", progress)
         if changes:
             self._connection.execute(_OBSERVE, changes)
         moved = [it for it in news if it[1].state != it[0]["state"]]
@@ -139,7 +138,7 @@ class Moves:
         return bool(following) and self._connection.execute(_FOLLOW, following).rowcount > 0
 
     def queue_again(
-        self, known: RowMapping, end: State, reason: str, *, due_at: datetime | None, failed: bool
+        self, known: Known, end: State, reason: str, *, due_at: datetime | None, failed: bool
     ) -> bool:
         """Queue a task anew as its newest attempt comes to ``end``; ``False`` if it is not that."""
         changes = {"state": State.QUEUED, "reason": stored(reason), "due_at": stored(due_at)}
@@ -160,7 +159,7 @@ class Moves:
         self._log(self._line(task_id, State.QUEUED, end, reason))
         return True
 
-    def _line_of(self, known: RowMapping, after: State, reason: str) -> Values:
+    def _line_of(self, known: Known, after: State, reason: str) -> Values:
         """Return the line about an attempt."""
         of = {"attempt_id": known["id"], "outpost": known["outpost"]}
         return {**self._line(known["task_id"], known["state"], after, reason), **of}
@@ -184,13 +183,13 @@ class Moves:
             self.logged = True
 
 
-def _goes_on(known: RowMapping, attempt: Attempt) -> bool:
+def _goes_on(known: Known, attempt: Attempt) -> bool:
     """Whether an attempt is where it was: most of its columns are as they were, too."""
     return bool(attempt.state in ACTIVE and attempt.handle and known["handle"]) and (
         attempt.state == known["state"] and attempt.reason == known["reason"]
     )
 
 
-def _following(known: RowMapping) -> Values:
+def _following(known: Known) -> Values:
     """Return what ``_FOLLOW`` has to be given of an attempt."""
     return {"of": known["task_id"], "newest": known["number"], "was": known["state"]}
