@@ -38,8 +38,6 @@ class Checks:
             return f"{dict(counted)}: {_told(await self.store.attempts(ended=True))}"
         if await self.store.pending_duties():
             return "duties are pending"
-        if secrets := self._secret_files():
-            return f"files with variables are left: {secrets}"
         if sessions := self._sessions():
             return f"sessions are left: {sessions}"
         if pids := pids_marked(self.world.worker_ids()):
@@ -167,9 +165,6 @@ class Checks:
             if broken or not moves or moves[-1][1] != attempt.state:
                 faults.append(f"of {_told([attempt])} is told {moves}")
         return faults
-
-    def _secret_files(self) -> list[str]:
-        return [str(it) for it in self.world.home.glob("outposts/*/workers/*/environment.json*")]
 
     def _sessions(self) -> list[str]:
         if not (self.world.home / "outpost.db").exists():

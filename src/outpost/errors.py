@@ -20,6 +20,7 @@
         │   └── RateLimited    it asks for patience: ``retry_after_s``
         ├── Ambiguous          something may have been started: look with ``find``
         └── Rejected           configuration or credentials: never retried silently
+            └── NotOurs        the worker is looked after by whoever runs on its machine
 
 A task that fails on its own account is no error here: it is a result.
 """
@@ -194,6 +195,12 @@ class Rejected(OutpostFault):
     """The outpost refuses this configuration or these credentials."""
 
     code = "rejected"
+
+
+class NotOurs(Rejected):
+    """The worker is on another machine: whoever runs there looks after it."""
+
+    code = "not_ours"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from outpost.errors import NotFound, OutpostFault, Rejected, UserError, WorkAtRisk
+from outpost.errors import NotFound, NotOurs, OutpostFault, UserError, WorkAtRisk
 from outpost.model import Attempt, Decision, DutyState, Handle, State, Task
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class SpawnedWorker:
         while True:
             try:
                 over = await self._comes_to_an_end()
-            except Rejected:
+            except NotOurs:
                 raise
             except OutpostFault as exc:
                 over = await self._was_given_up()

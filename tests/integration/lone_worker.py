@@ -61,8 +61,9 @@ class LoneWorker:
     def tree(self) -> Path:
         return Path(self.place.tree)
 
-    def start(self) -> None:
-        assert self._runner("start", self.place.directory) == "started"
+    def start(self, environment: Mapping[str, object]) -> None:
+        said = self._runner("start", self.place.directory, stdin=json.dumps(environment))
+        assert said == "started"
 
     def events(self, type_: str = "") -> list[Event]:
         """Return what the log holds now, of one type."""
@@ -209,10 +210,9 @@ class Workers:
         ours = self.environment
         environment = {"agent": {**ours, **variables}, "git": ours}
         place.write("order.json", json.dumps(order).encode())
-        place.write("environment.json", json.dumps(environment).encode())
         worker = LoneWorker(Place(place.directory), self.environment)
         self.made.append(worker)
-        worker.start()
+        worker.start(environment)
         return worker
 
     def pushed(self, worker: LoneWorker, path: str) -> str:

@@ -217,7 +217,7 @@ async def test_a_start_that_was_cut_off_is_looked_for_again(world: World) -> Non
 
 async def test_what_a_start_uploaded_that_was_cut_off_goes_too(world: World) -> None:
     class Hangs(LocalOutpost):
-        """Stops at its first start between the secrets and the order."""
+        """Stops at its first start, before the order is there."""
 
         cut: ClassVar[set[str]] = set()
 
@@ -225,7 +225,7 @@ async def test_what_a_start_uploaded_that_was_cut_off_goes_too(world: World) -> 
             if not self.cut:
                 self.cut.add(order["worker_id"])
                 folder = self.handle_of(order["worker_id"]).data["directory"]
-                await self.place().shell.put(f"{folder}/environment.json", b"{}")
+                await self.place().shell.put(f"{folder}/order.json.new", b"{}")
                 await asyncio.Event().wait()
             return await super().spawn(order, environment)
 

@@ -252,18 +252,18 @@ def test_a_lost_worker_is_found_and_its_work_saved(cli: Cli) -> None:
 def test_what_the_dead_left_behind_is_found_and_removed(cli: Cli) -> None:
     worker = ended(cli)
     place, workspace = cli.world.place(worker), cli.world.tree(worker)
-    secrets = place / "environment.json"
+    secrets = place / "screen.json"
     secrets.write_text(json.dumps({"agent": {"KEY": KEY}, "git": {}}))
     half, making = place / "task.md.new", place.parents[1] / "cache" / "abc.git.new"
     half.write_text("half")
     making.mkdir()
     stranger = place.parent / "w-stranger"
     stranger.mkdir(mode=0o700)
-    (stranger / "environment.json").write_text("{}")
+    (stranger / "screen.json").write_text("{}")
     database = cli.world.home / "outpost.db"
     for path, mode in ((place, 0o755), (workspace, 0o750), (database, 0o644)):
         path.chmod(mode)
-    for path in (secrets, half, making, stranger / "environment.json"):
+    for path in (secrets, half, making, stranger / "screen.json"):
         os.utime(path, (time.time() - 7200, time.time() - 7200))
     fresh = place / "order.json.new"
     fresh.write_text("just being written")
@@ -287,7 +287,7 @@ def test_what_the_dead_left_behind_is_found_and_removed(cli: Cli) -> None:
         "0o600",
     ]
     # Whose this is cannot be told: it is shown, and left alone.
-    assert (stranger / "environment.json").exists()
+    assert (stranger / "screen.json").exists()
     assert mended.splitlines()[-1] == "1 warning, 6 fixed."
     assert "whose it is cannot be told" in mended
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -77,12 +78,15 @@ async def test_a_variable_let_through_by_name_arrives(world: World) -> None:
     assert world.remote.show(attempt.branch, "token.txt") == "let-through"
 
 
-async def test_no_secret_rests_on_disk_once_the_worker_runs(world: World) -> None:
-    async with world.federation() as federation:
-        worker = await world.spawn(federation, MEND)
-        await worker.result()
-    until(lambda: not world.tree(worker.id).exists(), "the workspace is removed")
-    assert not (world.place(worker.id) / "environment.json").exists()
+async def test_no_secret_is_ever_on_a_disk(world: World) -> None:
+    world.environment["MY_TOKEN"] = "let-through"
+    config = f"{CONFIG}agents:\n  command:\n    env: [MY_TOKEN]\n"
+    async with world.federation(config=config) as federation:
+        worker = await world.spawn(federation, f"{MEND}; [ $MY_TOKEN ] && echo ready; read line")
+        until(lambda: "ready" in (world.place(worker.id) / "events.jsonl").read_text(), "it runs")
+        look = ["grep", "-rlFs", "let-through", str(world.home)]
+        assert subprocess.run(look, stdout=subprocess.PIPE, check=False).stdout == b""
+        await worker.stop()
 
 
 async def test_commits_of_the_agent_are_kept_as_they_are(world: World) -> None:

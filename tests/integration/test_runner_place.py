@@ -39,12 +39,3 @@ def test_taking_the_lock_waits_out_a_look(directory: Path) -> None:
     assert place.take_lock()
     end_of_look.join()
     place.drop_lock()
-
-
-def test_variables_are_read_once_and_gone(directory: Path) -> None:
-    place = Place(str(directory))
-    place.write("environment.json", b'{"agent":{"A":"1"},"git":{}}')
-    assert (directory / "environment.json").stat().st_mode & 0o777 == 0o600
-    assert place.take_environment() == {"agent": {"A": "1"}, "git": {}}
-    assert not (directory / "environment.json").exists()
-    assert place.take_environment() == {"agent": {}, "git": {}}

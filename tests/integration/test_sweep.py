@@ -94,7 +94,7 @@ async def test_kept_for_ever_means_litter_alone_goes(world: World, clock: Steppe
     async with world.federation(config=text) as federation:
         federation.clock = clock
         attempt = await ended(world, federation, "true")
-        litter = world.place(attempt.id) / "environment.json"
+        litter = world.place(attempt.id) / "screen.json"
         litter.write_text("{}")
         hours_ago = time.time() - 2 * 3600
         os.utime(litter, (hours_ago, hours_ago))

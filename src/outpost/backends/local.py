@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -16,7 +17,7 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 import outpost
-from outpost.errors import OutpostFault, Rejected
+from outpost.errors import NotOurs, OutpostFault
 from outpost.model import Capabilities, Handle, Health, Quote, Task
 from outpost.ports import Setup
 from outpost.runner.disk import check_room
@@ -92,6 +93,7 @@ class LocalOutpost(ShellOutpost):
             socket=f"outpost-{setup.federation_id}",
             federation_id=setup.federation_id,
             shares_clock=True,
+            machine=self._machine,
             cache_max_mib=options.cache_max_mib,
             environment={
                 "TERM": "screen-256color",
@@ -104,9 +106,9 @@ class LocalOutpost(ShellOutpost):
         return self._place
 
     def worker(self, handle: Handle) -> ShellWorker:
-        """Raise ``Rejected`` also for a worker on another machine that shares our store."""
+        """Raise ``NotOurs`` for a worker on another machine that shares our store."""
         if handle.data.get(_MACHINE, self._machine) != self._machine:
-            raise Rejected(
+            raise NotOurs(
                 f"worker {handle.worker_id} runs on another machine, whose outpost is called"
                 f" {self.name} too",
                 outpost=self.name,
@@ -151,17 +153,17 @@ class LocalOutpost(ShellOutpost):
         """Run the installed package: where there is nothing, a look leaves nothing behind."""
         return ("-B", "-c", RUN_INSTALLED, str(Path(outpost.__file__).parent.parent))
 
-    async def start(self, directory: str) -> str:
+    async def start(self, directory: str, environment: Environment) -> str:
         """Have the nursery start the worker, and start a nursery first where there is none."""
         path = self.runner_path().removesuffix(".pyz") + ".sock"
         for _ in range(NURSERY_TRIES):
             with contextlib.suppress(OSError):
-                if answer := await _ask(path, directory):
+                if answer := await _ask(path, directory, environment):
                     return answer
             most = self._place.cache_max_mib
             with contextlib.suppress(OutpostFault):
                 await self.call_runner("nursery", path, *([] if most is None else [str(most)]))
-        return await super().start(directory)
+        return await super().start(directory, environment)
 
 
 def _this_machine() -> str:
@@ -172,12 +174,13 @@ def _this_machine() -> str:
     return socket.gethostname()
 
 
-async def _ask(path: str, directory: str) -> str:
+async def _ask(path: str, directory: str, environment: Environment) -> str:
     """Ask the nursery at ``path`` to start a worker; raises ``OSError`` if it does not answer."""
     with _short(path) as address:
         reader, writer = await asyncio.open_unix_connection(address)
     with contextlib.closing(writer):
-        writer.write(os.fsencode(directory) + b"\n")
+        writer.write(os.fsencode(directory) + b"\n" + json.dumps(environment).encode())
+        writer.write_eof()
         async with asyncio.timeout(START_S):
             return (await reader.read()).decode()
 

@@ -15,7 +15,7 @@ from datetime import timedelta
 from functools import reduce
 
 from outpost.control.fold import fold
-from outpost.errors import OutpostError, OutpostFault, Rejected
+from outpost.errors import NotOurs, OutpostError, OutpostFault
 from outpost.model import Attempt, Liveness, State
 from outpost.policy.breaker import RetrySettings, next_try
 from outpost.ports import Clock, Outpost, Store, Worker
@@ -67,7 +67,7 @@ class Follower:
             if observation.liveness in (Liveness.DEAD, Liveness.ABSENT):
                 seen = await self._read(worker, seen)
                 return seen if seen.state.ended else self._lost(seen, observation.liveness)
-        except Rejected:
+        except NotOurs:
             return attempt
         except OutpostError as exc:
             return replace(attempt, state=State.UNKNOWN, reason=exc.message)

@@ -1,6 +1,6 @@
 """The runner's commands: start, nursery, kill, unsaved, recover, probe, agent, tidy.
 
-``recover`` reads variables on standard input, ``tidy`` its order.
+``start`` and ``recover`` read variables on standard input, ``tidy`` its order.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
     from outpost.runner import nursery, removal, unsaved, work  # noqa: PLC0415 - a probe needs none of it
 
     if verb == "start" and rest:
-        print(nursery.start(rest[0]).decode(), end="")
+        print(nursery.start(rest[0], sys.stdin.buffer.read()).decode(), end="")
         return 0
     if verb == "nursery" and rest:
         nursery.serve(*rest)

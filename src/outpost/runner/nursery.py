@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import gc
+import json
 import os
 import signal
 import socket
@@ -21,20 +22,21 @@ from outpost.runner.place import Place
 from outpost.wire.redact import Redactor
 
 IDLE_S = 600.0
-REQUEST_BYTES = 4096
+REQUEST_BYTES = 1 << 16
 STARTED = b"started\n"
 RUNNING = b"running\n"
 
 
-def start(directory: str) -> bytes:
+def start(directory: str, environment: bytes) -> bytes:
     """Start the worker of a folder in a process of its own; returns once it holds its lock.
 
-    ``STARTED``, or ``RUNNING`` where somebody cares for it already; empty if it died at once.
+    It gets its ``Environment`` (JSON) from here: that is never on a disk. ``STARTED``, or
+    ``RUNNING`` where somebody cares for it already; empty if it died at once.
     """
     listening, speaking = os.pipe()
     if os.fork() == 0:
         os.close(listening)
-        _become_worker(directory, speaking)
+        _become_worker(directory, environment, speaking)
     os.close(speaking)
     with os.fdopen(listening, "rb") as pipe:
         return pipe.read()
@@ -43,7 +45,8 @@ def start(directory: str) -> bytes:
 def serve(path: str, cache_max_mib: str = "") -> None:
     """Fork a worker for every folder named on the socket at ``path``, until nobody asks any more.
 
-    The caller sends a folder and a newline, and gets what ``start`` returns. Goes into the
+    The caller sends a folder, a newline and the worker's ``Environment``, ends that, and gets what
+    ``start`` returns. Goes into the
     background as soon as it listens; returns at once where another nursery listens there. On its
     way out, when all is quiet, it brings the caches back to ``cache_max_mib``.
     """
@@ -69,11 +72,11 @@ def serve(path: str, cache_max_mib: str = "") -> None:
             break
         connection.settimeout(5.0)
         with connection, contextlib.suppress(OSError):
-            directory = connection.recv(REQUEST_BYTES).rstrip(b"\n")
+            directory, _, environment = _whole(connection).partition(b"\n")
             if os.fork() == 0:
                 listener.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                _become_worker(os.fsdecode(directory), connection.detach())
+                _become_worker(os.fsdecode(directory), environment, connection.detach())
     with contextlib.suppress(FileNotFoundError):
         if os.stat(path).st_ino == inode:
             os.unlink(path)
@@ -81,6 +84,14 @@ def serve(path: str, cache_max_mib: str = "") -> None:
         from outpost.runner import caches  # noqa: PLC0415 - at the very end only
 
         caches.bound(os.path.dirname(os.path.dirname(path)), int(cache_max_mib))
+
+
+def _whole(connection: socket.socket) -> bytes:
+    """Return all that is sent until its end."""
+    pieces = []
+    while piece := connection.recv(REQUEST_BYTES):
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def _bind(listener: socket.socket, path: str) -> bool:
@@ -115,7 +126,7 @@ def _leave_everything() -> None:
     os.close(nothing)
 
 
-def _become_worker(directory: str, answer: int) -> None:
+def _become_worker(directory: str, environment: bytes, answer: int) -> None:
     """In a fork: leave the parent's session and terminal, then run the attempt; never returns."""
     status = 1
     try:
@@ -125,7 +136,7 @@ def _become_worker(directory: str, answer: int) -> None:
         os.write(answer, STARTED if taken else RUNNING)
         os.close(answer)
         if taken:
-            work.run(place)
+            work.run(place, json.loads(environment))
         status = 0
     except BaseException:
         _note_death(directory)

@@ -8,7 +8,6 @@
                                   worker that goes on with an earlier one's work has that one's
     ROOT/workers/WORKER/          private (0700)
         order.json                the work order
-        environment.json          variables for agent and git; read once, then deleted
         task.md                   the prompt
         events.jsonl              the event log
         inbox.jsonl               messages to the worker, one a line
@@ -40,7 +39,7 @@ from outpost.runner.processes import birth
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from outpost.wire.orders import Environment, WorkOrder
+    from outpost.wire.orders import WorkOrder
 
 
 LOCK_PATIENCE_S = 0.2
@@ -81,17 +80,6 @@ class Place:
         with open(self.path("order.json"), "rb") as file:
             order: WorkOrder = json.load(file)
         return order
-
-    def take_environment(self) -> Environment:
-        """Read the variables and delete their file: secrets rest on disk no longer than needed."""
-        path = self.path("environment.json")
-        try:
-            with open(path, "rb") as file:
-                environment: Environment = json.load(file)
-        except FileNotFoundError:
-            return {"agent": {}, "git": {}}
-        os.unlink(path)
-        return environment
 
     def write(self, name: str, data: bytes) -> str:
         """Write a private file whole and return its path."""

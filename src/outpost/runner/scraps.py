@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ARCHIVE_RESTS_S = 86_400.0
 UNFINISHED = ".new"
-SECRETS = ("environment.json", "screen.json")
+SECRETS = ("screen.json",)
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 TMUX_S = 10.0
 PANE = "\x1fpane "  # in front of each: their commands may be several lines long

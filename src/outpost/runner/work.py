@@ -338,14 +338,11 @@ class Work:
         self.log.sync()
 
 
-def run(place: Place) -> None:
+def run(place: Place, environment: Environment) -> None:
     """Run the attempt ordered at ``place``, whose lock the caller holds, unless it has ended."""
     log = EventLog(place.path("events.jsonl"))
-    environment = place.take_environment()
     if not log.finished:
         Work(place, log, environment).run()
-        # Whoever ordered the same work again wrote it again.
-        place.take_environment()
 
 
 def terminate(place: Place) -> None:
@@ -390,8 +387,6 @@ def recover(place: Place, environment: Environment) -> None:
         return
     if not place.take_lock():
         return
-    # A runner that never came to it has left it there.
-    place.take_environment()
     log = EventLog(place.path("events.jsonl"))
     if not log.finished:
         Work(place, log, environment).rescue()

@@ -73,10 +73,10 @@ class FaultyOutpost(LocalOutpost):
         go_wrong_after(fault, self.name)
         return handle
 
-    async def start(self, directory: str) -> str:
+    async def start(self, directory: str, environment: Environment) -> str:
         """Start the runner; where the place is cut off by now, nobody can tell what was done."""
         self._demand_answer()
-        answer = await super().start(directory)
+        answer = await super().start(directory, environment)
         self._demand_answer()
         return answer
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import posixpath
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from outpost.errors import Ambiguous, NotDispatched, OutpostFault, Rejected
@@ -38,9 +38,9 @@ exec 3<&0
 cat "$1"
 kill $!
 """
+NO_FILE_CODE, NO_FILE = 2, b"can't open file"  # Python's, if the runner is not there
 ABSENT = 3  # the runner's exit code for a diff of a workspace that is not there
 RUNNER_S = 300.0
-LOOK_EVERY_S = 2.0
 VIEW_S = 3.0
 VIEW_POLL_S = 0.1
 START_S = 20.0
@@ -51,7 +51,8 @@ class ShellPlace:
     """Where and with which programs workers run: ``root`` is absolute, ``socket`` tmux's own.
 
     ``shares_clock`` says that its clock is this machine's, ``cache_max_mib`` how large all caches
-    together may be.
+    together may be. ``machine`` is the id of the machine, where it has one. Every ``look_every_s``
+    seconds a silent worker is looked at, every ``poll_s`` one that is to end.
     """
 
     shell: Shell
@@ -63,34 +64,43 @@ class ShellPlace:
     environment: Mapping[str, str]
     shares_clock: bool = False
     cache_max_mib: int | None = None
+    machine: str = ""
+    look_every_s: float = 2.0
+    poll_s: float = 0.05
 
 
 class ShellOutpost(Outpost):
     """The part of an outpost that needs nothing but a shell."""
 
+    _uploaded = ""
+
     def place(self) -> ShellPlace:
-        """Return where workers run; called often, must be cheap."""
+        """Return where workers run; called often, must be cheap, and only once ``reach`` was."""
         raise NotImplementedError
 
+    async def reach(self) -> ShellPlace:
+        """Return the same; where it is known only there, ask. Raises ``OutpostFault``."""
+        return self.place()
+
     async def spawn(self, order: WorkOrder, environment: Environment) -> Handle:
-        place = self.place()
+        try:
+            place = await self.reach()
+        except Rejected:
+            raise
+        except OutpostFault as exc:
+            raise NotDispatched(exc.message, outpost=self.name, hint=exc.hint) from exc
         handle = self.handle_of(order["worker_id"])
         directory = handle.data["directory"]
         order = {**order, "view": _view(place, order, self.runner_path(), directory)}
         if not place.shares_clock:
             order.pop("asked_at", None)
+        path = posixpath.join(directory, "order.json")
         try:
-            await self._upload(place, self.runner_path())
-            # The order first: what has none nobody ever sees, and its variables would stay.
-            await place.shell.put(
-                posixpath.join(directory, "order.json"), json.dumps(order).encode()
-            )
-            await place.shell.put(
-                posixpath.join(directory, "environment.json"), json.dumps(environment).encode()
-            )
+            await together(self._upload(place), place.shell.put(path, json.dumps(order).encode()))
         except OSError as exc:
-            raise NotDispatched(f"cannot write to {self.name}: {exc}", outpost=self.name) from exc
-        answer = await self.start(directory)
+            what = f"cannot write to {self.name}: {exc}"
+            raise NotDispatched(what, outpost=self.name, hint=_hint(exc)) from exc
+        answer = await self.start(directory, environment)
         if not answer:
             raise NotDispatched(f"the runner on {self.name} died at its start", outpost=self.name)
         return handle
@@ -112,11 +122,12 @@ class ShellOutpost(Outpost):
         return ShellWorker(self, handle)
 
     async def destroy(self, handle: Handle) -> None:
+        await self.reach()
         await self.worker(handle).kill()
         await self.call_runner("remove", handle.data["directory"])
 
     async def tidy(self, order: TidyOrder, handles: Sequence[Handle]) -> list[Leftover]:
-        place = self.place()
+        place = await self.reach()
         strangers = [it for it in handles if not self._is_ours(it)]
         names = {handle.worker_id for handle in strangers}
         whole: TidyOrder = {
@@ -159,20 +170,24 @@ class ShellOutpost(Outpost):
         self, *arguments: str, stdin: bytes = b"", program: Sequence[str] = ()
     ) -> Completed:
         """Run one of the runner's own commands there, however it ends; see ``call_runner``."""
-        place = self.place()
-        if not program:
-            try:
-                await self._upload(place, self.runner_path())
-            except OSError as exc:
-                doubt = f"{self.name} does not answer: {exc}"
-                raise OutpostFault(doubt, outpost=self.name) from exc
-            program = (self.runner_path(),)
-        argv = [place.python, "-I", "-S", *program, *arguments]
+        place = await self.reach()
+        python = (place.python, "-I", "-S")
+        if program:
+            return await self.run([*python, *program, *arguments], stdin=stdin, timeout_s=RUNNER_S)
+        argv = [*python, self.runner_path(), *arguments]
+        if self._uploaded == self.runner_path():
+            done = await self.run(argv, stdin=stdin, timeout_s=RUNNER_S)
+            if done.exit_code != NO_FILE_CODE or NO_FILE not in done.stderr:
+                return done
+        try:
+            await self._upload(place)
+        except OSError as exc:
+            raise self._silent(exc) from exc
         return await self.run(argv, stdin=stdin, timeout_s=RUNNER_S)
 
     async def probe(self, worker_id: str | None = None) -> list[dict[str, str]]:
         """Return the runner's view of one worker, or of all of our federation."""
-        return await self.probe_at(self.place().root, worker_id)
+        return await self.probe_at((await self.reach()).root, worker_id)
 
     async def probe_at(self, root: str, worker_id: str | None = None) -> list[dict[str, str]]:
         """Return the same of a folder that may be another outpost's, or this one's of old."""
@@ -184,31 +199,41 @@ class ShellOutpost(Outpost):
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 30
     ) -> Completed:
         """Run a command there; the connection's trouble becomes an ``OutpostFault``."""
-        place = self.place()
+        place = await self.reach()
         try:
             return await place.shell.run(
                 argv, stdin=stdin, environment=place.environment, timeout_s=timeout_s
             )
-        except (OSError, TimeoutError) as exc:
-            raise OutpostFault(f"{self.name} does not answer: {exc}", outpost=self.name) from exc
+        except OSError as exc:
+            raise self._silent(exc) from exc
 
-    async def start(self, directory: str) -> str:
+    async def start(self, directory: str, environment: Environment) -> str:
         """Start the runner on an order that lies ready; idempotent, as it takes the worker's lock.
 
         Returns what it said, an empty text if it died at once.
         """
         try:
-            return await self.call_runner("start", directory)
+            return await self.call_runner(
+                "start", directory, stdin=json.dumps(environment).encode()
+            )
         except OutpostFault as exc:
             raise Ambiguous(exc.message, outpost=self.name) from exc
 
-    async def _upload(self, place: ShellPlace, path: str) -> None:
+    def _silent(self, why: OSError) -> OutpostFault:
+        doubt = f"{self.name} does not answer: {why}"
+        return OutpostFault(doubt, outpost=self.name, hint=_hint(why))
+
+    async def _upload(self, place: ShellPlace) -> None:
         """Put the runner there, once for each version of it, and how its tmux is to look."""
+        path = self.runner_path()
         try:
             await place.shell.get(path, offset=1 << 40)
         except FileNotFoundError:
-            await place.shell.put(posixpath.join(place.root, "runner", "tmux.conf"), TMUX_CONF)
+            conf = posixpath.join(place.root, "runner", "tmux.conf")
+            # The runner last: where that is, the rest is.
+            await place.shell.put(conf, TMUX_CONF)
             await place.shell.put(path, runner_archive()[1])
+        self._uploaded = path
 
     async def _sightings(self, worker_id: str | None = None) -> AsyncIterator[Sighting]:
         for row in await self.probe(worker_id):
@@ -240,6 +265,7 @@ class ShellWorker(Worker):
         self.outpost = outpost.name
         self._outpost = outpost
         self._directory = handle.data["directory"]
+        self._machine = handle.data.get("machine", "")
 
     async def status(self) -> Observation:
         try:
@@ -266,7 +292,8 @@ class ShellWorker(Worker):
         except LogDamaged as exc:
             raise OutpostFault(f"its log is damaged: {exc}", outpost=self.outpost) from exc
         except OSError as exc:
-            raise OutpostFault(f"cannot read its log: {exc}", outpost=self.outpost) from exc
+            what = f"cannot read its log: {exc}"
+            raise OutpostFault(what, outpost=self.outpost, hint=_hint(exc)) from exc
 
     async def send(self, message: Message) -> None:
         path = posixpath.join(self._directory, "inbox.jsonl")
@@ -315,7 +342,7 @@ class ShellWorker(Worker):
         return done.stdout
 
     async def attach(self) -> Sequence[str]:
-        tmux = _tmux(self._outpost.place())
+        tmux = _tmux(await self._outpost.reach())
         for _ in range(round(VIEW_S / VIEW_POLL_S)):
             done = await self._outpost.run([*tmux, "has-session", "-t", f"={self.id}"])
             if done.exit_code == 0:
@@ -330,15 +357,27 @@ class ShellWorker(Worker):
     async def _rows(self) -> list[dict[str, str]]:
         """Look where it was started: by now the outpost may have another folder, or home."""
         root = posixpath.dirname(posixpath.dirname(self._directory))
-        if root == self._outpost.place().root:
+        if root == (await self._reach()).root:
             return await self._outpost.probe(self.id)
         return await self._outpost.probe_at(root, self.id)
 
+    async def _reach(self) -> ShellPlace:
+        """Return its place; raises ``Rejected`` if that is on another machine by now."""
+        place = await self._outpost.reach()
+        if self._machine and place.machine and self._machine != place.machine:
+            raise Rejected(
+                f"{self.outpost} is another machine than the one that {self.id} was started on",
+                outpost=self.outpost,
+                hint=f"lead {self.outpost} back to it, and give the other one a name of its own",
+            )
+        return place
+
     async def _ended_within(self, seconds: float) -> bool:
+        poll_s = (await self._reach()).poll_s
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while await self._may_run():  # noqa: ASYNC110 - another process
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(poll_s)
                 return True
         return False
 
@@ -354,13 +393,12 @@ class ShellWorker(Worker):
 
     async def _read(self, reader: EventReader) -> AsyncGenerator[bytes, None]:
         path = posixpath.join(self._directory, "events.jsonl")
+        shell = (await self._reach()).shell
         while True:
             try:
-                data = await self._outpost.place().shell.get(path, offset=reader.read_offset)
+                data = await shell.get(path, offset=reader.read_offset)
             except FileNotFoundError:
                 return
-            except OSError as exc:
-                raise OutpostFault(f"cannot read its log: {exc}", outpost=self.outpost) from exc
             if not data:
                 return
             yield data
@@ -368,24 +406,37 @@ class ShellWorker(Worker):
     async def _stream(self, reader: EventReader) -> AsyncGenerator[bytes, None]:
         """Yield the growing log; ends when the worker is dead and nothing more came."""
         path = posixpath.join(self._directory, "events.jsonl")
-        stream = self._outpost.place().shell.stream(path, offset=reader.read_offset)
+        place = await self._reach()
+        stream = place.shell.stream(path, offset=reader.read_offset)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        look_at = began + LOOK_EVERY_S
+        look_at = began + place.look_every_s
         dead = False
         async with contextlib.aclosing(stream):
             async for data in stream:
                 yield data
                 if data:
-                    look_at = loop.time() + LOOK_EVERY_S
+                    look_at = loop.time() + place.look_every_s
                 elif dead:
                     return
                 elif loop.time() >= look_at:
-                    look_at = loop.time() + LOOK_EVERY_S
+                    look_at = loop.time() + place.look_every_s
                     liveness = (await self.status()).liveness
                     # One that has not said a word may be about to start.
                     starting = not reader.seq and loop.time() < began + START_S
                     dead = liveness in (Liveness.DEAD, Liveness.ABSENT) and not starting
+
+
+async def together(*parts: Awaitable[None]) -> None:
+    """Wait for all of these; raise the first trouble once none of them is under way."""
+    for outcome in await asyncio.gather(*parts, return_exceptions=True):
+        if outcome is not None:
+            raise outcome
+
+
+def _hint(why: OSError) -> str:
+    """Return what a transport says to do about its trouble."""
+    return str(getattr(why, "hint", ""))
 
 
 def _view(place: ShellPlace, order: WorkOrder, runner: str, directory: str) -> View:

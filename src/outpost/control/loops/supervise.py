@@ -17,7 +17,7 @@ from typing import ClassVar
 from outpost.control.follow import Follower
 from outpost.control.loops import Leased, Loop, about
 from outpost.control.loops.recorder import Recorder
-from outpost.errors import OutpostError, Rejected, StoreError
+from outpost.errors import NotOurs, OutpostError, StoreError
 from outpost.model import Attempt, State
 
 EVERY_S = 1.0
@@ -129,7 +129,7 @@ class Supervise(Loop):
             seq = following.attempt.seq
             try:
                 await self._once(following)
-            except Rejected:
+            except NotOurs:
                 await asyncio.sleep(STRANGER_S)
                 continue
             except StoreError as exc:

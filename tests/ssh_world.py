@@ -1,0 +1,158 @@
+"""Machines reached over SSH: each a real ``sshd`` with a home, programs and keys of its own.
+
+By default a host listens on a loopback port. With ``line=True`` it is in a network namespace of its
+own, at the other end of a line that can be cut and made bad (``tests/ssh_way.py``; it stands in for
+``tc netem``, which many kernels lack). All share this machine's files, so what a host has can be
+looked at from here, and the remote of a world is reached by its path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ssh_hosts import SSHD, Client, Host
+from tests.ssh_line import LINES, Line, skip
+from tests.world import World, pids_marked, pids_naming
+
+USER = pwd.getpwuid(os.getuid()).pw_name
+
+
+class SshWorld:
+    """Hosts around a world whose user has keys to them."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.client = Client(Path(world.environment["HOME"]))
+        self.hosts: list[Host] = []
+        self._lines: list[Line] = []
+
+    def host(
+        self,
+        name: str,
+        *,
+        line: bool = False,
+        behind: Host | None = None,
+        known: bool = True,
+        prepare: Callable[[Host], None] | None = None,
+        **options: str,
+    ) -> Host:
+        """Start a host; ``prepare`` may change it first, ``options`` are of its ``sshd``.
+
+        One that is ``behind`` another can be reached from there only.
+        """
+        own = Line() if line else None
+        if own:
+            self._lines.append(own)
+        host = Host(
+            name=name,
+            folder=self.world.folder / "hosts" / name,
+            authorized=self.client.key.with_suffix(".pub").read_text().strip(),
+            line=own,
+            inside=behind.line if behind else None,
+            options=options,
+        )
+        self.hosts.append(host)
+        identity = Path(self.world.environment["GIT_CONFIG_GLOBAL"])
+        shutil.copyfile(identity, host.home / ".gitconfig")
+        if prepare:
+            prepare(host)
+        host.start()
+        if known:
+            self.client.trust(host)
+        return host
+
+    def config(self, *hosts: Host, more: str = "", **options: object) -> str:
+        """Return a configuration with an outpost for each host; ``options`` are for all of them."""
+        lines = ["outposts:"]
+        for host in hosts:
+            settings = {
+                "type": "ssh",
+                "host": host.address,
+                "port": host.port,
+                "user": USER,
+                "ssh_key": self.client.key,
+                "max_workers": 40,
+                "min_free_mib": 0,
+                **options,
+            }
+            lines += [f"  - name: {host.name}"]
+            lines += [
+                f"    {key}: {json.dumps(value, default=str)}" for key, value in settings.items()
+            ]
+        lines += ["policy:", f"  default_preference: [{', '.join(it.name for it in hosts)}]"]
+        return "\n".join([*lines, "defaults: {stop_grace: 4s}", more])
+
+    def end(self) -> None:
+        """End all hosts with what runs there; fail if workers that should have ended left something."""
+        for line in self._lines:
+            with contextlib.suppress(BrokenPipeError):
+                line.mend()
+        ids = {path.name for host in self.hosts for path in host.home.glob("**/workers/w-*")}
+        for host in self.hosts:
+            host.stop()
+            _end_tmux(host.folder)
+        folder = str(self.world.folder / "hosts")
+        left = _left(folder, ids)
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for line in self._lines:
+            line.close()
+        assert not left, f"processes left behind: {left}"
+
+
+def _left(folder: str, worker_ids: set[str]) -> dict[int, str]:
+    """Return what does not end by itself."""
+    deadline = time.monotonic() + 10
+    while left := {**pids_naming(folder), **pids_marked(worker_ids)}:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    return left
+
+
+def _end_tmux(folder: Path) -> None:
+    for address in folder.glob("tmux-*/*"):
+        argv = ["tmux", "-S", str(address), "kill-server"]
+        subprocess.run(argv, capture_output=True, check=False)
+
+
+@contextlib.contextmanager
+def ssh_world(world: World) -> Iterator[SshWorld]:
+    """Yield hosts that are ended with the block; this process may reach them by their lines."""
+    if not Path(SSHD).exists():
+        skip("sshd is not installed")
+    # Its only folder outside: it will not start without one, and keeps nothing there.
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    made = SshWorld(world)
+    shut_in = socket.socket.connect
+
+    def connect(self: socket.socket, address: Any) -> None:
+        if self.family == socket.AF_INET and ipaddress.ip_address(address[0]) in LINES:
+            super(socket.socket, self).connect(address)
+        else:
+            shut_in(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect)
+        patch.setenv("HOME", world.environment["HOME"])
+        patch.delenv("SSH_AUTH_SOCK", raising=False)
+        try:
+            yield made
+        finally:
+            made.end()
