@@ -93,6 +93,8 @@ class Federation:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if "parts" in self.__dict__:
+            await self.parts.close()
         if "store" in self.__dict__:
             await self.store.close()
 

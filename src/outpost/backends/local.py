@@ -92,7 +92,7 @@ class LocalOutpost(ShellOutpost):
             tmux=options.tmux,
             socket=f"outpost-{setup.federation_id}",
             federation_id=setup.federation_id,
-            shares_clock=True,
+            is_here=True,
             machine=self._machine,
             cache_max_mib=options.cache_max_mib,
             environment={

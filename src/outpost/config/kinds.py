@@ -16,9 +16,12 @@ from pydantic import BaseModel
 ENTRY_POINTS = "outpost.backends"
 
 # The kinds that Outpost brings itself stand here, so that using them looks up no entry points.
-BUILT_IN: Mapping[str, str] = {"local": "outpost.backends.local:LocalOutpost"}
+BUILT_IN: Mapping[str, str] = {
+    "local": "outpost.backends.local:LocalOutpost",
+    "ssh": "outpost.backends.ssh:SshOutpost",
+}
 # Known by name so that a configuration that uses them loads; they cannot be used yet.
-PLANNED = frozenset({"cloudrun", "docker", "e2b", "fly", "ssh"})
+PLANNED = frozenset({"cloudrun", "docker", "e2b", "fly"})
 # Kinds all of whose options have defaults: without options there is nothing to import or check.
 WITHOUT_REQUIRED_OPTIONS = frozenset({"local"})
 

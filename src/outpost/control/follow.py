@@ -14,12 +14,13 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import reduce
 
+from outpost.control.carrying import carry, waits
 from outpost.control.fold import fold
 from outpost.errors import NotOurs, OutpostError, OutpostFault
 from outpost.model import Attempt, Liveness, State
 from outpost.policy.breaker import RetrySettings, next_try
 from outpost.ports import Clock, Outpost, Store, Worker
-from outpost.wire.events import Event
+from outpost.wire.events import RELAY, Event
 from outpost.wire.orders import Environment
 from outpost.wire.urls import apart
 
@@ -53,6 +54,13 @@ class Follower:
         A worker that cannot be seen is ``unknown``, with the reason; one whose runner died
         without a result is ``lost``. One that another machine looks after stays as it is known.
         """
+        seen = await self._look(attempt)
+        if waits(seen) and not waits(attempt):
+            # It has done its part, and we ours not yet: what was read so far holds.
+            return replace(attempt, state=State.PUSHING)
+        return seen
+
+    async def _look(self, attempt: Attempt) -> Attempt:
         if attempt.state.ended:
             return attempt
         try:
@@ -76,14 +84,33 @@ class Follower:
         return replace(seen, seen_at=self.clock.now())
 
     async def refresh(self, attempt: Attempt) -> Attempt:
-        """Look, mend what died (``recover``), and store what was learnt."""
-        seen = await self.look(attempt)
+        """Look, mend what died (``recover``), push what is ours to push; store what was learnt."""
+        seen = await self._look(attempt)
         if seen.state is State.LOST:
             seen = await self._mend(seen)
         # What ended may have been seen before by a look that stored nothing.
+        try:
+            seen = await self._carried(seen)
+        except NotOurs:
+            return attempt
+        except OutpostError as exc:
+            return replace(attempt, state=State.UNKNOWN, reason=exc.message)
         if seen != attempt or seen.state.ended:
             await self.settle(seen)
         return seen
+
+    async def _carried(self, attempt: Attempt) -> Attempt:
+        """Push what an ended worker left for us to push."""
+        if not waits(attempt):
+            return attempt
+        task = await self.store.task(attempt.task_id)
+        return await carry(attempt, self._worker(attempt), task, self.environment(attempt))
+
+    async def _carry_checkpoint(self, attempt: Attempt) -> None:
+        """Push work in progress as well; the next checkpoint, or the end, makes up for a failure."""
+        with contextlib.suppress(OutpostError):
+            task = await self.store.task(attempt.task_id)
+            await carry(attempt, self._worker(attempt), task, self.environment(attempt))
 
     async def settle(self, attempt: Attempt) -> bool:
         """Store an attempt; where it ended without coming to its own end, its task is tried again.
@@ -124,6 +151,7 @@ class Follower:
         seen = await self._read(worker, lost)
         if seen.state is State.LOST and (await worker.status()).liveness is Liveness.DEAD:
             seen = await self._mend(seen)
+        seen = await self._carried(seen)
         if seen.state is not State.LOST:
             await self.settle(seen)
         return seen
@@ -143,7 +171,9 @@ class Follower:
             events = worker.events(after=current.seq, offset=current.offset, follow=True)
             async with contextlib.aclosing(events):
                 async for event in events:
-                    current = fold(current, event)
+                    current = await self._carried(fold(current, event))
+                    if event.type == "checkpoint" and event.fields.get("kept") == RELAY:
+                        await self._carry_checkpoint(current)
                     if current.state.ended:
                         await self.settle(current)
                     elif save is not None:

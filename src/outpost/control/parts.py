@@ -112,6 +112,11 @@ class Parts:
             self._sites = Sites(ground.config, identity, ground.home, ground.environment)
         return self._sites
 
+    async def close(self) -> None:
+        """Let go of what the outposts keep open."""
+        if self._sites is not None:
+            await self._sites.close()
+
     async def follower(self) -> Follower:
         """Return what looks at workers and follows them; one, which minds how many it mends."""
         if self._follower is None:

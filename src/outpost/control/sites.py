@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -56,6 +57,10 @@ class Sites:
             for configured in self._config.outposts
             if configured.enabled
         ]
+
+    async def close(self) -> None:
+        """Let go of what the outposts keep open."""
+        await asyncio.gather(*(backend.close() for backend in self._backends.values()))
 
     def backend(self, name: str) -> Outpost:
         """Return an outpost by name; raises ``NotFound`` if it is gone or not installed."""

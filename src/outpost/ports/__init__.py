@@ -42,10 +42,12 @@ from outpost.wire.orders import Environment, Message, WorkOrder
 from outpost.wire.tidying import Leftover, TidyOrder
 
 __all__ = [
+    "Carried",
     "Clock",
     "Completed",
     "IssueSource",
     "Outpost",
+    "Parcel",
     "Report",
     "Setup",
     "Shell",
@@ -61,6 +63,34 @@ class Clock(Protocol):
     def now(self) -> datetime:
         """Return the present instant, aware, in UTC."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parcel:
+    """What a worker left at its place for the controller to push, as the store knows it.
+
+    ``commit`` is for ``branch``, empty where nothing is; ``ended``: the worker leaves no more.
+    """
+
+    worker_id: str
+    task_id: str
+    fence: int
+    repo_url: str
+    branch: str
+    commit: str
+    ended: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Carried:
+    """Why it is not on the remote (empty: it is), and ``where`` on this machine it is kept then.
+
+    ``superseded``: because another worker holds the task.
+    """
+
+    problem: str
+    superseded: bool
+    where: str
 
 
 class Worker(ABC):
@@ -103,6 +133,14 @@ class Worker(ABC):
         Returns whether the log now ends with a result. Does nothing to a living worker.
         ``environment`` is what git needs to push.
         """
+
+    async def carry(self, parcel: Parcel, environment: Environment) -> Carried:
+        """Push from here what its place may not push itself; ``environment`` is what git needs.
+
+        Only after a result or a checkpoint that says ``relay``. Idempotent. Raises
+        ``OutpostFault`` where the place, or what is there, cannot be had.
+        """
+        raise Unsupported(f"workers on {self.outpost} push by themselves")
 
     @abstractmethod
     async def unsaved(self) -> str:
@@ -189,6 +227,9 @@ class Outpost(ABC):
         reason. Raises ``Unsupported`` where there is nothing to tidy, ``OutpostFault``.
         """
         raise Unsupported(f"{self.name} tidies up by itself")
+
+    async def close(self) -> None:  # noqa: B027 - not every outpost keeps something open
+        """Let go of connections; whatever runs there runs on. A later call opens them again."""
 
     @abstractmethod
     def quote(self, task: Task | None) -> Quote:

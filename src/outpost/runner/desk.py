@@ -38,6 +38,11 @@ COMMANDS_MOST = 128  # at a time; others wait for their turn
 LOOK_EVERY_S = 0.05
 LOOK_SHARE = 50  # looking at files that may grow takes at most this part of a processor
 SILENCE_S = 120.0
+VARIABLES = (
+    *("USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE"),
+    *("TMPDIR", "TMUX_TMPDIR", "XDG_RUNTIME_DIR"),
+)
+"""What of the machine's own variables those need who run there."""
 _STDIN, _STDOUT = 0, 1
 _LENGTHS = struct.Struct(">II")
 
@@ -410,8 +415,19 @@ def _facts() -> Header:
         "version": ".".join(map(str, sys.version_info[:3])),
         "home": os.path.expanduser("~"),
         "path": os.environ.get("PATH", os.defpath),
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "machine": _machine(),
         "pid": os.getpid(),
     }
+
+
+def _machine() -> str:
+    """Return the id from the machine's installation; empty where it has none."""
+    try:
+        with open("/etc/machine-id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 def _bytes(text: str) -> bytes:

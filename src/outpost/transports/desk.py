@@ -28,11 +28,12 @@ STEADY_S = 5.0
 
 
 class OutOfReach(ConnectionError):
-    """The last tries to connect failed; ``hint`` is theirs, on what to do about it."""
+    """The last tries to connect failed; ``why``, with its ``hint`` on what to do about it."""
 
-    def __init__(self, message: str, *, hint: str) -> None:
+    def __init__(self, message: str, *, why: OSError | None) -> None:
         super().__init__(message)
-        self.hint = hint
+        self.why = why
+        self.hint = str(getattr(why, "hint", ""))
 
 
 class DeskShell(Shell):
@@ -180,7 +181,7 @@ class DeskShell(Shell):
             raise OutOfReach(
                 f"{self._name} is out of reach for {now - self._failed_at:.0f} s: {self._why}"
                 f" (tried again in {pause_s:.0f} s)",
-                hint=getattr(self._why, "hint", ""),
+                why=self._why,
             )
         if pause_s > 0:
             await asyncio.sleep(pause_s)

@@ -17,6 +17,7 @@ from outpost.errors import Ambiguous, NotDispatched, OutpostFault, Rejected
 from outpost.model import Handle, Liveness, Observation, Sighting
 from outpost.ports import Completed, Outpost, Shell, Worker
 from outpost.transports.archive import runner_archive
+from outpost.transports.variables import as_there
 from outpost.wire.events import Event, EventReader, LogDamaged
 from outpost.wire.orders import Environment, Message, View, WorkOrder
 from outpost.wire.tidying import Leftover, TidyOrder
@@ -46,12 +47,20 @@ VIEW_POLL_S = 0.1
 START_S = 20.0
 
 
+class Refused(OSError):
+    """The place does not let us in, and will not until something is changed; ``hint`` says what."""
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShellPlace:
     """Where and with which programs workers run: ``root`` is absolute, ``socket`` tmux's own.
 
-    ``shares_clock`` says that its clock is this machine's, ``cache_max_mib`` how large all caches
-    together may be. ``machine`` is the id of the machine, where it has one. Every ``look_every_s``
+    ``is_here`` says that it is this machine, ``cache_max_mib`` how large all caches together may
+    be. ``machine`` is the id of the machine, where it has one. Every ``look_every_s``
     seconds a silent worker is looked at, every ``poll_s`` one that is to end.
     """
 
@@ -62,7 +71,7 @@ class ShellPlace:
     socket: str
     federation_id: str
     environment: Mapping[str, str]
-    shares_clock: bool = False
+    is_here: bool = False
     cache_max_mib: int | None = None
     machine: str = ""
     look_every_s: float = 2.0
@@ -92,14 +101,14 @@ class ShellOutpost(Outpost):
         handle = self.handle_of(order["worker_id"])
         directory = handle.data["directory"]
         order = {**order, "view": _view(place, order, self.runner_path(), directory)}
-        if not place.shares_clock:
+        if not place.is_here:
             order.pop("asked_at", None)
         path = posixpath.join(directory, "order.json")
         try:
             await together(self._upload(place), place.shell.put(path, json.dumps(order).encode()))
         except OSError as exc:
             what = f"cannot write to {self.name}: {exc}"
-            raise NotDispatched(what, outpost=self.name, hint=_hint(exc)) from exc
+            raise NotDispatched(what, outpost=self.name, hint=hint_of(exc)) from exc
         answer = await self.start(directory, environment)
         if not answer:
             raise NotDispatched(f"the runner on {self.name} died at its start", outpost=self.name)
@@ -182,7 +191,7 @@ class ShellOutpost(Outpost):
         try:
             await self._upload(place)
         except OSError as exc:
-            raise self._silent(exc) from exc
+            raise self.fault(exc) from exc
         return await self.run(argv, stdin=stdin, timeout_s=RUNNER_S)
 
     async def probe(self, worker_id: str | None = None) -> list[dict[str, str]]:
@@ -205,7 +214,7 @@ class ShellOutpost(Outpost):
                 argv, stdin=stdin, environment=place.environment, timeout_s=timeout_s
             )
         except OSError as exc:
-            raise self._silent(exc) from exc
+            raise self.fault(exc) from exc
 
     async def start(self, directory: str, environment: Environment) -> str:
         """Start the runner on an order that lies ready; idempotent, as it takes the worker's lock.
@@ -213,15 +222,21 @@ class ShellOutpost(Outpost):
         Returns what it said, an empty text if it died at once.
         """
         try:
-            return await self.call_runner(
-                "start", directory, stdin=json.dumps(environment).encode()
-            )
+            there = as_there(environment, self.place())
+            return await self.call_runner("start", directory, stdin=json.dumps(there).encode())
         except OutpostFault as exc:
             raise Ambiguous(exc.message, outpost=self.name) from exc
 
-    def _silent(self, why: OSError) -> OutpostFault:
-        doubt = f"{self.name} does not answer: {why}"
-        return OutpostFault(doubt, outpost=self.name, hint=_hint(why))
+    def fault(self, why: OSError) -> OutpostFault:
+        """Return what the trouble of a connection means."""
+        if isinstance(why, Refused) or isinstance(getattr(why, "why", None), Refused):
+            return Rejected(str(why), outpost=self.name, hint=hint_of(why))
+        what = f"{self.name} does not answer: {why}"
+        return OutpostFault(what, outpost=self.name, hint=hint_of(why))
+
+    def on_terminal(self, argv: Sequence[str]) -> Sequence[str]:
+        """Return what to run here so that a command there has the user's terminal."""
+        return argv
 
     async def _upload(self, place: ShellPlace) -> None:
         """Put the runner there, once for each version of it, and how its tmux is to look."""
@@ -291,9 +306,10 @@ class ShellWorker(Worker):
                             return
         except LogDamaged as exc:
             raise OutpostFault(f"its log is damaged: {exc}", outpost=self.outpost) from exc
+        except (ConnectionError, TimeoutError, Refused) as exc:
+            raise self._outpost.fault(exc) from exc
         except OSError as exc:
-            what = f"cannot read its log: {exc}"
-            raise OutpostFault(what, outpost=self.outpost, hint=_hint(exc)) from exc
+            raise OutpostFault(f"cannot read its log: {exc}", outpost=self.outpost) from exc
 
     async def send(self, message: Message) -> None:
         path = posixpath.join(self._directory, "inbox.jsonl")
@@ -321,8 +337,9 @@ class ShellWorker(Worker):
         await self._outpost.call_runner("kill", self._directory)
 
     async def recover(self, environment: Environment) -> bool:
+        there = as_there(environment, await self._reach())
         await self._outpost.call_runner(
-            "recover", self._directory, stdin=json.dumps(environment).encode()
+            "recover", self._directory, stdin=json.dumps(there).encode()
         )
         async for event in self.events():
             if event.type == "result":
@@ -346,7 +363,7 @@ class ShellWorker(Worker):
         for _ in range(round(VIEW_S / VIEW_POLL_S)):
             done = await self._outpost.run([*tmux, "has-session", "-t", f"={self.id}"])
             if done.exit_code == 0:
-                return [*tmux, "attach-session", "-t", f"={self.id}"]
+                return self._outpost.on_terminal([*tmux, "attach-session", "-t", f"={self.id}"])
             await asyncio.sleep(VIEW_POLL_S)
         raise OutpostFault(
             f"{self.id} has no live view: its tmux session is not there",
@@ -434,7 +451,7 @@ async def together(*parts: Awaitable[None]) -> None:
             raise outcome
 
 
-def _hint(why: OSError) -> str:
+def hint_of(why: OSError) -> str:
     """Return what a transport says to do about its trouble."""
     return str(getattr(why, "hint", ""))
 
