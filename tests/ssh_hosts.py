@@ -51,7 +51,7 @@ def make_key(path: Path) -> Path:
 
 @dataclass
 class Host:
-    """A machine with an ``sshd``. ``options`` are of sshd_config and hold from the next start on."""
+    """A machine with an ``sshd``; ``options`` are of sshd_config, from its next start on."""
 
     name: str
     folder: Path
@@ -143,7 +143,7 @@ class Host:
         """End its ``sshd`` and every connection to it; workers go on. Idempotent."""
         if self._server is None:
             return
-        connections = self._connections()
+        connections = self._connections() if self._server.poll() is None else []
         self._server.kill()
         _kill(connections)
         self._server.wait()

@@ -1,12 +1,13 @@
 """A bad line: carries IP packets between two TUN devices late, or loses them.
 
 Does to real packets what ``tc netem`` does, which many kernels lack, so TCP behaves as it does on
-such a line. A program of its own, with the standard library only: ``ssh_way.py DEVICE DEVICE``. Each
-line of JSON on its stdin changes ``Settings`` by name; each is answered with a line of JSON.
+such a line. A program of its own, with the standard library only: ``ssh_way.py DEVICE DEVICE``.
+Each line of JSON on its stdin changes ``Settings`` by name, and is answered with a line of JSON.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import heapq
 import itertools
@@ -87,7 +88,9 @@ class Way:
         while self._under_way and self._under_way[0][0] <= time.monotonic():
             _, _, target, packet = heapq.heappop(self._under_way)
             if not self._settings.cut:
-                os.write(target, packet)
+                # A device that is not up yet takes none (EIO).
+                with contextlib.suppress(OSError):
+                    os.write(target, packet)
 
 
 def device(name: str) -> int:

@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 
+from outpost.federation import Federation
 from tests.ssh_hosts import SSHD, Client, Host
 from tests.ssh_line import LINES, Line, skip
 from tests.world import World, pids_marked, pids_naming
@@ -75,29 +76,36 @@ class SshWorld:
             self.client.trust(host)
         return host
 
+    def options(self, host: Host) -> dict[str, object]:
+        """Return what a configuration says of a host besides its name and kind."""
+        return {
+            "host": host.address,
+            "port": host.port,
+            "user": USER,
+            "ssh_key": str(self.client.key),
+            "min_free_mib": 0,
+        }
+
     def config(self, *hosts: Host, more: str = "", **options: object) -> str:
-        """Return a configuration with an outpost for each host; ``options`` are for all of them."""
+        """Return a configuration that prefers hosts in this order; ``options`` are for each.
+
+        One that is ``None`` is left out.
+        """
         lines = ["outposts:"]
         for host in hosts:
-            settings = {
-                "type": "ssh",
-                "host": host.address,
-                "port": host.port,
-                "user": USER,
-                "ssh_key": self.client.key,
-                "max_workers": 40,
-                "min_free_mib": 0,
-                **options,
-            }
-            lines += [f"  - name: {host.name}"]
-            lines += [
-                f"    {key}: {json.dumps(value, default=str)}" for key, value in settings.items()
-            ]
-        lines += ["policy:", f"  default_preference: [{', '.join(it.name for it in hosts)}]"]
-        return "\n".join([*lines, "defaults: {stop_grace: 4s}", more])
+            said = {"type": "ssh", "max_workers": 40, **self.options(host), **options}
+            lines.append(f"  - name: {host.name}")
+            lines += [f"    {key}: {json.dumps(it)}" for key, it in said.items() if it is not None]
+        names = ", ".join(host.name for host in hosts)
+        lines += ["policy:", f"  default_preference: [{names}]", "defaults: {stop_grace: 4s}"]
+        return "\n".join([*lines, more]) + "\n"
+
+    def federation(self, *hosts: Host, more: str = "", **options: object) -> Federation:
+        """Return a federation of these hosts; see ``config``."""
+        return self.world.federation(config=self.config(*hosts, more=more, **options))
 
     def end(self) -> None:
-        """End all hosts with what runs there; fail if workers that should have ended left something."""
+        """End all hosts; fail if a worker that should have ended left something there."""
         for line in self._lines:
             with contextlib.suppress(BrokenPipeError):
                 line.mend()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.lone_worker import Workers
-from tests.world import Remote
+from tests.ssh_world import SshWorld, ssh_world
+from tests.world import Remote, World
 
 
 @pytest.fixture
@@ -28,3 +29,10 @@ def elsewhere(
     workers = Workers(tmp_path / "elsewhere", dict(isolated_environment), remote)
     yield workers
     workers.end()
+
+
+@pytest.fixture
+def ssh(world: World) -> Iterator[SshWorld]:
+    """Return hosts that are reached over SSH, as many as a test starts."""
+    with ssh_world(world) as made:
+        yield made

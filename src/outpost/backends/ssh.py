@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from outpost.errors import OutpostFault
 from outpost.model import Capabilities, Handle, Health, Quote, Task
@@ -49,10 +49,9 @@ class SshOptions(BaseModel):
         default=None, description="The only host key it may have, as in a known_hosts file."
     )
     work_dir: str = Field(
-        default="~/.outpost",
-        validation_alias=AliasChoices("work_dir", "town_path"),
-        description="Folder there for caches, workspaces and logs.",
+        default="~/.outpost", description="Folder there for caches, workspaces and logs."
     )
+    town_path: str | None = Field(default=None, description="The same by an older name.")
     python: str | None = Field(default=None, description="The Python there, 3.10 or newer.")
     tmux: str = Field(default="tmux", description="The tmux program there.")
     env: Mapping[str, str] = Field(
@@ -142,12 +141,13 @@ class SshOutpost(ShellOutpost):
 
     def _placed(self, facts: Mapping[str, Any]) -> ShellPlace:
         home, options = str(facts["home"]), self._options
+        folder = options.town_path or options.work_dir
         variables = {**facts["variables"], "HOME": home, "TERM": "screen-256color"}
         # Where programs for one user go, and where sshd does not look.
         variables["PATH"] = f"{facts['path']}:{home}/.local/bin"
         return ShellPlace(
             shell=self._shell,
-            root=posixpath.join(home, options.work_dir.removeprefix("~/")),
+            root=posixpath.join(home, folder.removeprefix("~/")),
             python=str(facts["python"]),
             tmux=options.tmux,
             socket=f"outpost-{self._setup.federation_id}",

@@ -107,7 +107,7 @@ class Follower:
         return await carry(attempt, self._worker(attempt), task, self.environment(attempt))
 
     async def _carry_checkpoint(self, attempt: Attempt) -> None:
-        """Push work in progress as well; the next checkpoint, or the end, makes up for a failure."""
+        """Push work in progress too; the next checkpoint, or the end, makes up for a failure."""
         with contextlib.suppress(OutpostError):
             task = await self.store.task(attempt.task_id)
             await carry(attempt, self._worker(attempt), task, self.environment(attempt))

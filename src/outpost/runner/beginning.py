@@ -43,6 +43,8 @@ class Beginning:
 
         So it is where the branch is the first of its repository, or the base was merged away.
         """
+        if problem := self._order.get("unprepared"):
+            raise GitError(problem, 1)
         try:
             return self._cache.fetch(self._order["base"], self._order.get("asked_at", time.time()))
         except GitError:

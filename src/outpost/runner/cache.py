@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 BASE_REFS = "refs/outpost/base/"
+RELAYS = "relay"  # the folder beside that of the caches, with what the controller empties
 REMOTE_HEAD = "HEAD"
 
 
@@ -38,10 +39,16 @@ class Base:
 
 
 class Cache:
-    """The shared object store of one repository URL."""
+    """The shared object store of one repository URL; ``whole``: with all it ever held.
 
-    def __init__(self, folder: str, git: Git, loop: Loop) -> None:
-        key = hashlib.sha256(git.url.encode()).hexdigest()[:20]
+    Where the remote is a relay beside it, it borrows what that holds, and copies nothing.
+    """
+
+    def __init__(self, folder: str, git: Git, loop: Loop, *, whole: bool = False) -> None:
+        key = key_of(git.url)
+        relays = os.path.join(os.path.dirname(folder), RELAYS)
+        self.at_relay = os.path.dirname(git.url) == relays
+        self._filter = () if whole or self.at_relay else ("--filter=blob:none",)
         self.path = os.path.join(folder, key + ".git")
         self._lock_path = os.path.join(folder, key + ".lock")
         self._git = git
@@ -66,7 +73,7 @@ class Cache:
             if name and not self._fetched_since(asked_at, name):
                 name = self._fetch_mending(name, renamed=not base)
             if not name:
-                self._create()
+                self.create()
                 return Base("", "")
         finally:
             os.close(lock)
@@ -154,13 +161,13 @@ class Cache:
 
     def _fetch(self, name: str, ref: str) -> None:
         began = time.time()
-        self._create()
+        self.create()
         self._git.run(
             "fetch",
             "--quiet",
             "--no-tags",
             "--no-write-fetch-head",
-            "--filter=blob:none",
+            *self._filter,
             "origin",
             f"+{name}:{ref}",
             cwd=self.path,
@@ -169,7 +176,7 @@ class Cache:
         with open(self._stamp(name), "w") as file:
             file.write(f"{began:.6f}")
 
-    def _create(self) -> None:
+    def create(self) -> None:
         """Make the store, unless it is there."""
         if os.path.exists(os.path.join(self.path, "HEAD")):
             return
@@ -180,6 +187,9 @@ class Cache:
         with open(os.path.join(partial, "config"), "a") as file:
             file.write(remote_config(self._git.url))
             file.write("[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n")
+        if self.at_relay:
+            with open(os.path.join(partial, "objects", "info", "alternates"), "w") as file:
+                file.write(os.path.join(self._git.url, "objects") + "\n")
         os.rename(partial, self.path)
 
     def _fetch_missing(self, ref: str) -> None:
@@ -234,7 +244,7 @@ class Cache:
         if not first.startswith("ref: refs/heads/"):
             return REMOTE_HEAD
         name = first.split("\t")[0].removeprefix("ref: refs/heads/")
-        self._create()
+        self.create()
         with open(path + ".new", "w") as file:
             file.write(name)
         os.replace(path + ".new", path)
@@ -265,6 +275,11 @@ class Cache:
                 return asked_at <= float(file.read() or 0) <= time.time()
         except (FileNotFoundError, ValueError):
             return False
+
+
+def key_of(url: str) -> str:
+    """Return what a repository's files are called, by its URL without a password."""
+    return hashlib.sha256(url.encode()).hexdigest()[:20]
 
 
 def remote_config(url: str) -> str:

@@ -163,7 +163,8 @@ class Checkpoints:
             self._complained = ""
             self._say_how_fenced()
             if self._last.seen and self._last.head_and_content != before.head_and_content:
-                self._log.write("checkpoint", ref=self.ref, commit=self._last.seen)
+                kept = self._workspace.kept
+                self._log.write("checkpoint", ref=self.ref, commit=self._last.seen, kept=kept)
 
     def _say_how_fenced(self) -> None:
         """Say once, of a lease that came with a checkpoint, how much it is worth."""

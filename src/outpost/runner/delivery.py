@@ -11,6 +11,7 @@ from outpost.runner.lease import NOT_ATOMIC, PUSH, Lease, Superseded
 from outpost.runner.trust import ShutIn, over_objects
 
 WIP_REFS = "refs/outpost/wip/"
+NO_LFS = "new files in Git LFS cannot go by way of the controller; this place would have to push"
 
 
 class Delivery:
@@ -20,16 +21,26 @@ class Delivery:
     Where the order has a fence, ``lease`` must not be another's for anything to be pushed.
     """
 
-    def __init__(self, git: Git, outside: str, tree: str, branch: str) -> None:
+    def __init__(
+        self, git: Git, outside: str, tree: str, branch: str, *, at_relay: bool = False
+    ) -> None:
         self._git = git
         self._outside = outside
         self._inside = ShutIn(git)
         self._tree = tree
         self._branch = branch
+        self._at_relay = at_relay
         self.lease: Lease | None = None
 
     def push(self, commit: str, base: str, extra: list[str]) -> None:
         """Push ``commit`` to the branch, unless it is the ``base``, and ``extra`` beside it.
+
+        Raises as ``publish`` does.
+        """
+        self.publish(commit, base, [f"{tip}:{self.progress_ref(tip)}" for tip in extra])
+
+    def publish(self, commit: str, base: str, refspecs: list[str]) -> None:
+        """Push ``commit`` to the branch, unless it is the ``base``, and ``refspecs`` beside it.
 
         Raises ``GitError``: refused, not there afterwards, or the branch is somebody else's; and
         ``Superseded``, even where the agent pushed all of it itself.
@@ -37,11 +48,10 @@ class Delivery:
         ref = f"refs/heads/{self._branch}"
         there, lease = self._look(ref)
         held = self.lease.check(lease) if self.lease else ""
-        refspecs = [f"{tip}:{self.progress_ref(tip)}" for tip in extra]
         if commit not in (base, there):
             if there not in ("", base) and not self._ours(there, commit):
                 raise GitError(f"the remote already has another branch {self._branch}", 1)
-            refspecs.append(f"{commit}:{ref}")
+            refspecs = [*refspecs, f"{commit}:{ref}"]
         if not refspecs:
             return
         if lfs.in_use(self._tree):
@@ -158,6 +168,8 @@ class Delivery:
         objects = lfs.new_objects(self._inside, self._tree, base, commits)
         if not objects:
             return
+        if self._at_relay:
+            raise GitError(NO_LFS, 1)
         try:
             url = self._outward("config", "--blob", f"{base}:.lfsconfig", "--get", "lfs.url")
         except GitError:
@@ -168,9 +180,9 @@ class Delivery:
     def _outward(self, *arguments: str) -> str:
         """Run a git command with our ways in, over the objects of the workspace."""
         folders = [os.path.join(self._tree, ".git", "objects")]
-        if self.lease and os.path.isdir(self.lease.objects):
+        if self.lease:
             folders.append(self.lease.objects)
-        environment = over_objects(self._git.environment, *folders)
+        environment = over_objects(self._git.environment, *filter(os.path.isdir, folders))
         return self._git.run(*arguments, cwd=self._outside, environment=environment)
 
     def _ours(self, tip: str, commit: str) -> bool:

@@ -18,6 +18,7 @@ from outpost.runner.git import Git, GitError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from outpost.wire.errands import Errand
     from outpost.wire.orders import WorkOrder
 
 LEASE_REFS = "refs/outpost/lease/"
@@ -61,7 +62,7 @@ class Lease:
     who could come back, as with the first of a task, or one that is ``alone``.
     """
 
-    def __init__(self, git: Git, folder: str, order: WorkOrder, fence: int) -> None:
+    def __init__(self, git: Git, folder: str, order: WorkOrder | Errand, fence: int) -> None:
         task_id, worker_id = order["task_id"], order["worker_id"]
         self.ref = LEASE_REFS + task_id
         self.lazy = fence <= FIRST_FENCE or order.get("alone", False)

@@ -23,7 +23,8 @@ EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's own name for it
 
 
 class Saved:
-    """How the work ended up: ``how`` is remote, bundle, workspace or nothing; ``problem`` why not.
+    """How the work ended up: ``how`` is remote, relay (the controller has yet to push it), bundle,
+    workspace or nothing; ``problem`` why not.
 
     ``commit`` is the tip of the branch, ``None`` where the agent changed nothing. ``disposable``
     tells whether the workspace holds nothing that is not also on the remote; ``note`` what keeps
@@ -60,7 +61,8 @@ class Workspace:
         self.warnings: list[str] = []
         self._cache = cache
         self._trusted_git = git
-        self.delivery = Delivery(git, cache.path, tree, branch)
+        self.delivery = Delivery(git, cache.path, tree, branch, at_relay=cache.at_relay)
+        self.kept = "relay" if cache.at_relay else "remote"
         self._git_folder = os.path.join(tree, ".git")
         self._unfinished = os.path.join(self._git_folder, "outpost-unfinished")
         self._base_file = base_file
@@ -231,10 +233,10 @@ class Workspace:
                 kept.superseded = isinstance(exc, Superseded)
                 return kept
             self._note_pushed(commit, *extra)
-            saved = Saved("remote", self.branch, commit, pushed=True)
+            saved = Saved(self.kept, self.branch, commit, pushed=True)
             if commit == base:
                 where = self.delivery.progress_ref(extra[0])
-                saved = Saved("remote", where, pushed=True)
+                saved = Saved(self.kept, where, pushed=True)
         return self._look_inside(saved)
 
     def _look_inside(self, saved: Saved) -> Saved:

@@ -144,7 +144,9 @@ async def open_pipe(address: Address, python: str | None = None) -> SshPipe:
         raise _not_let_in(address) from exc
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as exc:
         hint = "check ssh_key; a key with a passphrase goes into the agent: ssh-add"
-        raise Refused(f"the key for {address.shown()} cannot be used: {exc}", hint=hint) from exc
+        keys = ", ".join(address.keys()) or "of the SSH settings"
+        what = f"the key {keys} for {address.shown()} cannot be used: {exc}"
+        raise Refused(what, hint=hint) from exc
     except asyncssh.ConfigParseError as exc:
         hint = f"look at {address.config_path()}"
         raise Refused(f"the SSH settings cannot be used: {exc}", hint=hint) from exc
@@ -164,6 +166,8 @@ def _arguments(address: Address) -> Mapping[str, Any]:
     # What is not given the settings may say; "no agent" is something to say, too.
     named = {key: value for key, value in given.items() if value is not None}
     keys = address.keys()
+    if address.ssh_key and not Path(keys[0]).exists():
+        raise Refused(f"there is no key {keys[0]}", hint="check ssh_key of the outpost")
     if keys and (address.ssh_key or config is None):
         named["client_keys"] = keys
     return {

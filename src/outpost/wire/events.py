@@ -20,7 +20,7 @@ type            fields beside ``seq``, ``time`` and ``type``
 ``answer``      ``question_id``, ``text``, ``by`` (message, time limit, agent: no longer asked)
 ``message``     ``message_id``, ``text``, ``delivered`` (now, later, answer, never), ``reason``:
                 what became of a message
-``checkpoint``  ``ref``, ``commit``
+``checkpoint``  ``ref``, ``commit``, ``kept`` (remote, relay)
 ``heartbeat``   nothing
 ``gap``         ``from_seq``, ``to_seq``: lines trimmed from the log
 ``error``       ``code``, ``message``
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+RELAY = "relay"  # how work is kept that its worker has pushed and the controller not yet
 VOID = b"\x18"  # ends a line cut short by its writer's death; JSON never holds this byte
 
 EVENT_TYPES = (

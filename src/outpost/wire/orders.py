@@ -99,7 +99,8 @@ class WorkOrder(TypedDict):
     ``alone``: every earlier attempt is proven dead, so there is nobody to fence off.
     ``from_refs``: refs of the remote, in full, where an earlier attempt left its work: the worker
     begins from the first of them that is there, or from a later one that is newer, as they are once
-    the task's lease is taken.
+    the task's lease is taken. ``unprepared``: why the remote did not give what the controller was
+    to bring here.
     """
 
     version: int
@@ -127,6 +128,7 @@ class WorkOrder(TypedDict):
     from_refs: NotRequired[list[str]]
     fence: NotRequired[int]
     alone: NotRequired[bool]
+    unprepared: NotRequired[str]
 
 
 class Message(TypedDict):
