@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import shutil
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +16,7 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 import outpost
-from outpost.errors import NotOurs, OutpostFault
+from outpost.errors import NotOurs
 from outpost.model import Capabilities, Handle, Health, Quote, Task
 from outpost.ports import Setup
 from outpost.runner.disk import check_room
@@ -40,14 +39,11 @@ TMUX_VARIABLES = (
 )
 
 
-LONGEST_ADDRESS = 100  # what fits on every system: Linux takes 107 bytes, macOS 103
-NURSERY_TRIES = 2
 RUN_INSTALLED = (
     "import sys; sys.path.insert(0, sys.argv[1]); from outpost.runner.main import main;"
     " sys.exit(main(sys.argv[2:]))"
 )
 _MACHINE = "machine"
-START_S = 5.0  # a nursery answers in milliseconds; the start may be tried again without it
 
 
 class LocalOptions(BaseModel):
@@ -153,18 +149,6 @@ class LocalOutpost(ShellOutpost):
         """Run the installed package: where there is nothing, a look leaves nothing behind."""
         return ("-B", "-c", RUN_INSTALLED, str(Path(outpost.__file__).parent.parent))
 
-    async def start(self, directory: str, environment: Environment) -> str:
-        """Have the nursery start the worker, and start a nursery first where there is none."""
-        path = self.runner_path().removesuffix(".pyz") + ".sock"
-        for _ in range(NURSERY_TRIES):
-            with contextlib.suppress(OSError):
-                if answer := await _ask(path, directory, environment):
-                    return answer
-            most = self._place.cache_max_mib
-            with contextlib.suppress(OutpostFault):
-                await self.call_runner("nursery", path, *([] if most is None else [str(most)]))
-        return await super().start(directory, environment)
-
 
 def _this_machine() -> str:
     """Return what tells this machine from others: the id from its installation, else its name."""
@@ -172,30 +156,6 @@ def _this_machine() -> str:
         if machine_id := Path("/etc/machine-id").read_text().strip():
             return machine_id
     return socket.gethostname()
-
-
-async def _ask(path: str, directory: str, environment: Environment) -> str:
-    """Ask the nursery at ``path`` to start a worker; raises ``OSError`` if it does not answer."""
-    with _short(path) as address:
-        reader, writer = await asyncio.open_unix_connection(address)
-    with contextlib.closing(writer):
-        writer.write(os.fsencode(directory) + b"\n" + json.dumps(environment).encode())
-        writer.write_eof()
-        async with asyncio.timeout(START_S):
-            return (await reader.read()).decode()
-
-
-@contextlib.contextmanager
-def _short(path: str) -> Iterator[str]:
-    """Yield a path short enough for a socket's address: through an open folder, if need be."""
-    if len(os.fsencode(path)) <= LONGEST_ADDRESS:
-        yield path
-        return
-    folder = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{folder}/{Path(path).name}"
-    finally:
-        os.close(folder)
 
 
 def probe_all(root: str, federation_id: str, worker_id: str | None) -> list[dict[str, str]]:

@@ -93,6 +93,7 @@ class SshOutpost(ShellOutpost):
         )
         opener = partial(open_pipe, self._address, options.python)
         self._shell = DeskShell(opener, name=self._address.shown())
+        self.traffic = self._shell.traffic
         self._facts: Mapping[str, Any] = {}
         self._place: ShellPlace | None = None
 

@@ -17,6 +17,8 @@ Rules for every method here:
 
 from __future__ import annotations
 
+import errno
+import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -270,6 +272,13 @@ class Shell(ABC):
     @abstractmethod
     async def get(self, path: str, *, offset: int = 0) -> bytes:
         """Return bytes of a file from ``offset`` (at most 1 MiB); raises ``FileNotFoundError``."""
+
+    async def call(self, path: str, data: bytes, *, timeout_s: float = 30.0) -> bytes:
+        """Send bytes to whoever listens on a Unix socket there, and return all of the answer.
+
+        Raises ``OSError`` where nobody listens, or the place has nothing of that kind.
+        """
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), path)
 
     @abstractmethod
     def stream(self, path: str, *, offset: int = 0) -> AsyncGenerator[bytes, None]:

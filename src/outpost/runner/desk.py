@@ -6,9 +6,10 @@ and payload, the header as a JSON object, the payload. Everything is done by one
 so that no request holds up another.
 
 A request has an ``id``, never used twice, and a ``verb``. ``piece`` is more of what a ``put``
-writes or a ``run`` reads, as long as the frame before said ``more``. An answer has the ``id``, and
-``error`` if it failed; a ``run`` may have several: ``stdout`` says how much of the payload that is,
-the rest is stderr, the last one has the ``exit_code``. Frame 0 tells about the machine.
+writes or a ``run`` or ``call`` reads, as long as the frame before said ``more``. An answer has the
+``id``, and ``error`` if it failed; a ``run`` or ``call`` may have several: ``stdout`` says how much
+of the payload that is, the rest is stderr, the last one has the ``exit_code``. Frame 0 tells about
+the machine.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from collections.abc import Iterator
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # "typing" alone would take as long to import as all the rest
+    import socket
     from typing import IO, Any
 
     Header = dict[str, Any]
@@ -44,6 +46,7 @@ VARIABLES = (
 )
 """What of the machine's own variables those need who run there."""
 _STDIN, _STDOUT = 0, 1
+_WRITING = 1  # socket.SHUT_WR
 _LENGTHS = struct.Struct(">II")
 
 
@@ -132,8 +135,9 @@ class Command:
         self.stdin = bytearray()
         self.said = {"stdout": bytearray(), "stderr": bytearray()}
         self.ready = False
+        self.begun = False
         self.process: subprocess.Popen[bytes] | None = None
-        self.pipes: dict[int, tuple[str, IO[bytes]]] = {}
+        self.pipes: dict[int, tuple[str, IO[bytes] | Sending]] = {}
         self.killed: Header | None = None
 
     def start(self) -> None:
@@ -150,7 +154,7 @@ class Command:
     def exited(self) -> bool:
         """Whether it has ended. Its number stays taken, so that its group can be killed safely."""
         if self.process is None:
-            return self.killed is not None
+            return self.begun or self.killed is not None
         options = os.WEXITED | os.WNOHANG | os.WNOWAIT
         return os.waitid(os.P_PID, self.process.pid, options) is not None
 
@@ -165,6 +169,44 @@ class Command:
         stdout, stderr = bytes(self.said["stdout"]), bytes(self.said["stderr"])
         self.said = {"stdout": bytearray(), "stderr": bytearray()}
         return {"id": self.id, "stdout": len(stdout)}, stdout + stderr
+
+
+class Call(Command):
+    """A call of whoever listens on a Unix socket: what is sent is its stdin, the answer stdout."""
+
+    def start(self) -> None:
+        import socket  # noqa: PLC0415 - takes a while to load
+
+        line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        line.setblocking(False)
+        folder, name = os.path.split(self.argv[0])
+        # Through its folder: an address may be no longer than about a hundred bytes.
+        here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            line.connect(b"/proc/self/fd/%d/%s" % (here, name))
+        except OSError:
+            line.close()
+            raise
+        finally:
+            os.close(here)
+        sending = Sending(line.dup())
+        self.pipes[sending.fileno()] = "stdin", sending
+        answer = line.makefile("rb")
+        line.close()
+        self.pipes[answer.fileno()] = "stdout", answer
+
+
+class Sending:
+    """The way to the other end of a socket; closing it ends what is sent, not what is answered."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self._line = line
+        self.fileno = line.fileno
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._line.shutdown(_WRITING)
+        self._line.close()
 
 
 class Desk:
@@ -343,11 +385,16 @@ class Desk:
         self._commands[request["id"]] = Command(request)
         self.do_piece(request, payload)
 
+    def do_call(self, request: Header, payload: bytes) -> None:
+        self._commands[request["id"]] = Call({**request, "argv": [request["path"]]})
+        self.do_piece(request, payload)
+
     def _begin(self) -> None:
         """Start the commands whose turn it is."""
-        waiting = [it for it in self._commands.values() if it.ready and not it.process]
-        room = COMMANDS_MOST - sum(1 for it in self._commands.values() if it.process)
+        waiting = [it for it in self._commands.values() if it.ready and not it.begun]
+        room = COMMANDS_MOST - sum(1 for it in self._commands.values() if it.begun)
         for command in waiting[:room]:
+            command.begun = True
             try:
                 command.start()
             except (OSError, ValueError) as exc:

@@ -2,8 +2,8 @@
 
 A Python that has imported the runner forks a worker in two milliseconds; a fresh one takes thirty.
 The nursery is such a parent. It listens on a Unix socket, forks a worker for each folder named to
-it, and leaves when nothing was asked for a while. It holds no state: if it dies, the workers do not
-notice and the next start makes a new one.
+it, and leaves when nothing was asked for a while. It holds no state and sees no secret, as its
+forks read what is sent: if it dies, the workers do not notice and the next start makes a new one.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import socket
 
 from outpost.runner import work
 from outpost.runner.agents import NAMES, load
+from outpost.runner.main import probe
 from outpost.runner.place import Place
 from outpost.wire.redact import Redactor
 
@@ -25,6 +26,8 @@ IDLE_S = 600.0
 REQUEST_BYTES = 1 << 16
 STARTED = b"started\n"
 RUNNING = b"running\n"
+END = b".\n"  # of an answer that may be long
+PATIENCE_S = 5.0
 
 
 def start(directory: str, environment: bytes) -> bytes:
@@ -43,12 +46,13 @@ def start(directory: str, environment: bytes) -> bytes:
 
 
 def serve(path: str, cache_max_mib: str = "") -> None:
-    """Fork a worker for every folder named on the socket at ``path``, until nobody asks any more.
+    """Fork for whatever is asked on the socket at ``path``, until nobody asks any more.
 
-    The caller sends a folder, a newline and the worker's ``Environment``, ends that, and gets what
-    ``start`` returns. Goes into the
-    background as soon as it listens; returns at once where another nursery listens there. On its
-    way out, when all is quiet, it brings the caches back to ``cache_max_mib``.
+    The caller sends a line with a JSON array and ends that: ``start`` and a folder, followed by the
+    worker's ``Environment``, to get what ``start`` returns; or ``probe`` and its arguments, to get
+    what that prints, and a line with a dot. Goes into the background as soon as it listens; returns
+    at once where another nursery listens there. On its way out, when all is quiet, it brings the
+    caches back to ``cache_max_mib``.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     if not _bind(listener, path):
@@ -70,13 +74,11 @@ def serve(path: str, cache_max_mib: str = "") -> None:
             connection, _ = listener.accept()
         except TimeoutError:
             break
-        connection.settimeout(5.0)
-        with connection, contextlib.suppress(OSError):
-            directory, _, environment = _whole(connection).partition(b"\n")
+        with connection:
             if os.fork() == 0:
                 listener.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                _become_worker(os.fsdecode(directory), environment, connection.detach())
+                _answer(connection)
     with contextlib.suppress(FileNotFoundError):
         if os.stat(path).st_ino == inode:
             os.unlink(path)
@@ -84,6 +86,22 @@ def serve(path: str, cache_max_mib: str = "") -> None:
         from outpost.runner import caches  # noqa: PLC0415 - at the very end only
 
         caches.bound(os.path.dirname(os.path.dirname(path)), int(cache_max_mib))
+
+
+def _answer(connection: socket.socket) -> None:
+    """In a fork: do what is asked; never returns."""
+    status = 1
+    try:
+        connection.settimeout(PATIENCE_S)
+        line, _, payload = _whole(connection).partition(b"\n")
+        verb, *rest = json.loads(line)
+        if verb == "start":
+            _become_worker(rest[0], payload, connection.detach())
+        rows = "".join(f"{json.dumps(row)}\n" for row in probe(*rest))
+        connection.sendall(rows.encode() + END)
+        status = 0
+    finally:
+        os._exit(status)
 
 
 def _whole(connection: socket.socket) -> bytes:

@@ -86,6 +86,11 @@ class DeskShell(Shell):
         stdout, stderr = bytes(asked.stdout), bytes(asked.stderr)
         return Completed(exit_code=exit_code, stdout=stdout, stderr=stderr)
 
+    async def call(self, path: str, data: bytes, *, timeout_s: float = 30.0) -> bytes:
+        request = {"verb": "call", "path": path, "environment": None, "timeout_s": timeout_s}
+        asked = await self._ask(request, data, timeout_s + ANSWER_S, path)
+        return bytes(asked.stdout)
+
     async def put(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
         await self._ask({"verb": "put", "path": path, "mode": mode}, data, None, path)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BATCH_BYTES = 1 << 17
 CLOSE_S = 5.0
 LAST_WORDS_S = 1.0
-_COUNTED = ("run", "put", "get")
+_COUNTED = ("run", "call", "put", "get")
 
 
 class Pipe(Protocol):

@@ -41,7 +41,10 @@ kill $!
 """
 NO_FILE_CODE, NO_FILE = 2, b"can't open file"  # Python's, if the runner is not there
 ABSENT = 3  # the runner's exit code for a diff of a workspace that is not there
+PROBED = ".\n"
 RUNNER_S = 300.0
+NURSERY_S = 5.0  # it answers in milliseconds; all that it does can be done without it
+NURSERY_TRIES = 2
 VIEW_S = 3.0
 VIEW_POLL_S = 0.1
 START_S = 20.0
@@ -201,7 +204,9 @@ class ShellOutpost(Outpost):
     async def probe_at(self, root: str, worker_id: str | None = None) -> list[dict[str, str]]:
         """Return the same of a folder that may be another outpost's, or this one's of old."""
         only = [worker_id] if worker_id else []
-        text = await self.call_runner("probe", root, self.place().federation_id, *only)
+        probe = ("probe", root, self.place().federation_id, *only)
+        rows, end, _ = (await self._ask_nursery(probe)).rpartition(PROBED)
+        text = rows if end else await self.call_runner(*probe)
         return [json.loads(line) for line in text.splitlines()]
 
     async def run(
@@ -219,13 +224,34 @@ class ShellOutpost(Outpost):
     async def start(self, directory: str, environment: Environment) -> str:
         """Start the runner on an order that lies ready; idempotent, as it takes the worker's lock.
 
-        Returns what it said, an empty text if it died at once.
+        The nursery starts it, itself started first where there is none. Returns what was said, an
+        empty text if it died at once.
         """
+        there = json.dumps(as_there(environment, self.place())).encode()
+        most = self.place().cache_max_mib
+        for _ in range(NURSERY_TRIES):
+            if answer := await self._ask_nursery(("start", directory), there):
+                return answer
+            with contextlib.suppress(OutpostFault):
+                limit = [] if most is None else [str(most)]
+                await self.call_runner("nursery", self._nursery_path(), *limit)
         try:
-            there = as_there(environment, self.place())
-            return await self.call_runner("start", directory, stdin=json.dumps(there).encode())
+            return await self.call_runner("start", directory, stdin=there)
         except OutpostFault as exc:
             raise Ambiguous(exc.message, outpost=self.name) from exc
+
+    async def _ask_nursery(self, argv: Sequence[str], payload: bytes = b"") -> str:
+        """Return what the nursery answers; empty where it does not, and so where there is none."""
+        request = json.dumps(argv).encode() + b"\n" + payload
+        with contextlib.suppress(OSError):
+            answer = await self.place().shell.call(
+                self._nursery_path(), request, timeout_s=NURSERY_S
+            )
+            return answer.decode()
+        return ""
+
+    def _nursery_path(self) -> str:
+        return self.runner_path().removesuffix(".pyz") + ".sock"
 
     def fault(self, why: OSError) -> OutpostFault:
         """Return what the trouble of a connection means."""

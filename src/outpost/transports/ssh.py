@@ -7,6 +7,7 @@ agent is asked for signatures, never lent to the machine.
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from outpost.transports.shell import Refused
 
 if TYPE_CHECKING:
     import asyncssh
+
+    from outpost.transports.host_keys import HostKey, Lookup
 
 READ_BYTES = 1 << 17
 LOGIN_S = 25.0
@@ -52,21 +55,14 @@ class Address:
         """Return the user's SSH settings, if there are any."""
         if self.ssh_config:
             return self.expanded(self.ssh_config)
-        usual = self._dot_ssh("config")
-        return usual if usual and usual.exists() else None
-
-    def known_hosts_path(self) -> Path | None:
-        """Return the file with the keys of known machines, if one is named or there."""
-        if self.known_hosts:
-            return self.expanded(self.known_hosts)
-        usual = self._dot_ssh("known_hosts")
+        usual = self.dot_ssh("config")
         return usual if usual and usual.exists() else None
 
     def keys(self) -> list[str]:
         """Return the private keys to try besides those that the settings name."""
         if self.ssh_key:
             return [str(self.expanded(self.ssh_key))]
-        usual = [path for name in KEYS if (path := self._dot_ssh(name)) and path.exists()]
+        usual = [path for name in KEYS if (path := self.dot_ssh(name)) and path.exists()]
         return [str(path) for path in usual]
 
     def options(self) -> list[str]:
@@ -82,14 +78,32 @@ class Address:
             options += ["-o", f"UserKnownHostsFile={self.expanded(self.known_hosts)}"]
         return options
 
+    def by_hand(self) -> str:
+        """Return the command that leads there by the program ``ssh``."""
+        return shlex.join(["ssh", *self.options(), self.host])
+
     def expanded(self, path: str) -> Path:
         """Return a path of this machine, ``~`` replaced."""
         if path.startswith("~/") and self.home:
             return Path(self.home, path[2:])
         return Path(path).expanduser()
 
-    def _dot_ssh(self, name: str) -> Path | None:
+    def dot_ssh(self, name: str) -> Path | None:
+        """Return where a file of the user's own SSH settings would be."""
         return Path(self.home, ".ssh", name) if self.home else None
+
+
+class Unreachable(ConnectionError):
+    """There is no way to the machine now; ``hint`` is what to try by hand."""
+
+    def __init__(self, address: Address, why: OSError) -> None:
+        number = why.errno or 0
+        super().__init__(os.strerror(number) if number > 0 else why.strerror or str(why))
+        self.hint = f"try it by hand: {address.by_hand()}"
+
+
+class NotLetIn(Refused):
+    """The machine is the one we know, but takes none of our keys."""
 
 
 class SshPipe:
@@ -126,20 +140,80 @@ async def open_pipe(address: Address, python: str | None = None) -> SshPipe:
     Raises ``Refused`` where the machine is not the one we know, or does not know us, and another
     ``OSError`` where it is out of reach.
     """
+    _load()
     import asyncssh  # noqa: PLC0415 - takes a fifth of a second to load
+
+    with _in_our_words(address):
+        connection = await _connect(address)
+        try:
+            process = await connection.create_process(
+                shlex.join(bootstrap_argv(python)),
+                encoding=None,
+                stderr=asyncssh.DEVNULL,
+                request_pty=False,
+            )
+        except BaseException:
+            connection.abort()
+            raise
+    return SshPipe(connection, process)
+
+
+async def meet(address: Address) -> HostKey | None:
+    """Connect only to see the host key: return one that nobody knows, ``None`` for a known one.
+
+    Raises as ``open_pipe`` does for a key that is not the known one, and where there is no way.
+    """
+    _load()
+    from outpost.transports.host_keys import Unproven  # noqa: PLC0415 - loads asyncssh
+
+    try:
+        with _in_our_words(address):
+            connection = await _connect(address)
+    except NotLetIn:
+        return None
+    except Unproven as exc:
+        if exc.key is None:
+            raise
+        return exc.key
+    connection.abort()
+    await connection.wait_closed()
+    return None
+
+
+def _load() -> None:
+    """Load what speaks SSH, which is an extra; raises ``Refused`` where it is not installed."""
+    try:
+        import asyncssh  # noqa: F401, PLC0415 - as above
+    except ImportError as exc:
+        what = f"SSH needs what is not installed: {exc}"
+        raise Refused(what, hint="pip install 'outpost[ssh]'") from exc
+
+
+async def _connect(address: Address) -> asyncssh.SSHClientConnection:
+    import asyncssh  # noqa: PLC0415 - as above
+
+    from outpost.transports.host_keys import Witness  # noqa: PLC0415 - as above
+
+    arguments = _arguments(address)
+    witness = Witness(address, await _known(address))
+    try:
+        return await asyncssh.connect(
+            **arguments, known_hosts=witness.lookup, client_factory=lambda: witness
+        )
+    except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed) as exc:
+        if objection := witness.objection(exc):
+            raise objection from exc
+        raise
+
+
+@contextlib.contextmanager
+def _in_our_words(address: Address) -> Iterator[None]:
+    """Turn whatever goes wrong on the way to a machine into an ``OSError`` with a hint."""
+    import asyncssh  # noqa: PLC0415 - as above
 
     try:
         with _as_os_errors():
-            connection = await asyncssh.connect(**_arguments(address))
-            try:
-                process = await connection.create_process(
-                    shlex.join(bootstrap_argv(python)), encoding=None, stderr=asyncssh.DEVNULL
-                )
-            except BaseException:
-                connection.abort()
-                raise
-    except asyncssh.HostKeyNotVerifiable as exc:
-        raise _not_known(address, exc) from exc
+            yield
     except asyncssh.PermissionDenied as exc:
         raise _not_let_in(address) from exc
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as exc:
@@ -150,7 +224,10 @@ async def open_pipe(address: Address, python: str | None = None) -> SshPipe:
     except asyncssh.ConfigParseError as exc:
         hint = f"look at {address.config_path()}"
         raise Refused(f"the SSH settings cannot be used: {exc}", hint=hint) from exc
-    return SshPipe(connection, process)
+    except Refused:
+        raise
+    except OSError as exc:
+        raise Unreachable(address, exc) from exc
 
 
 def _arguments(address: Address) -> Mapping[str, Any]:
@@ -159,7 +236,6 @@ def _arguments(address: Address) -> Mapping[str, Any]:
         "host": address.host,
         "username": address.user,
         "port": address.port,
-        "known_hosts": _known_hosts(address),
         "agent_path": address.agent,
         "login_timeout": LOGIN_S,
     }
@@ -179,23 +255,36 @@ def _arguments(address: Address) -> Mapping[str, Any]:
     }
 
 
-def _known_hosts(address: Address) -> object:
-    """Return what tells known machines from others, as asyncssh takes it."""
+async def _known(address: Address) -> Lookup:
+    """Return what tells the known machines from others. Nothing that is not said is trusted."""
     import asyncssh  # noqa: PLC0415 - as above
+
+    from outpost.transports.host_keys import OF_ALL_USERS, from_files, only  # noqa: PLC0415
 
     if address.host_key:
         try:
-            return ([asyncssh.import_public_key(address.host_key)], [], [])
+            return only(address.host_key)
         except asyncssh.KeyImportError as exc:
             hint = "host_key is the key's type and its base64 text, as in a known_hosts file"
             raise Refused(f"the host_key of {address.shown()} is no key: {exc}", hint=hint) from exc
-    path = address.known_hosts_path()
-    if path is None and address.config_path() is None:
-        # Nothing is known: nothing is trusted.
-        return ([], [], [])
-    if address.known_hosts and path and not path.exists():
-        raise Refused(f"there is no file {path}", hint="check known_hosts of the outpost")
-    return str(path) if path else None
+    if address.known_hosts:
+        path = address.expanded(address.known_hosts)
+        if not path.exists():
+            raise Refused(f"there is no file {path}", hint="check known_hosts of the outpost")
+        return from_files([path])
+    return from_files([*await _usual_known_hosts(address), OF_ALL_USERS])
+
+
+async def _usual_known_hosts(address: Address) -> list[Path]:
+    """Return the user's files of known hosts: those that the SSH settings name, else the usual."""
+    import asyncssh  # noqa: PLC0415 - as above
+
+    arguments = {**_arguments(address), "client_keys": None}
+    settings = (await asyncssh.SSHClientConnectionOptions.construct(**arguments)).config
+    named: Any = settings.get("UserKnownHostsFile", None)
+    if named is None:
+        return [path for path in [address.dot_ssh("known_hosts")] if path]
+    return [address.expanded(path) for path in named]
 
 
 @contextlib.contextmanager
@@ -206,7 +295,6 @@ def _as_os_errors() -> Iterator[None]:
     try:
         yield
     except (
-        asyncssh.HostKeyNotVerifiable,
         asyncssh.PermissionDenied,
         asyncssh.KeyImportError,
         asyncssh.KeyEncryptionError,
@@ -217,26 +305,9 @@ def _as_os_errors() -> Iterator[None]:
         raise ConnectionError(str(exc) or type(exc).__name__) from exc
 
 
-def _not_known(address: Address, why: Exception) -> Refused:
-    name = f"[{address.host}]:{address.port}" if address.port else address.host
-    if address.host_key:
-        return Refused(
-            f"{address.shown()} has another host key than host_key says",
-            hint="if the machine was made anew, take its new key: outpost add ssh shows it;"
-            " otherwise somebody may stand in between",
-        )
-    del why
-    by_hand = " ".join(["ssh", *address.options(), address.host])
-    return Refused(
-        f"the host key of {address.shown()} is not known, or another one than is known",
-        hint=f"look at it and say yes: {by_hand}\n"
-        f"if the machine was made anew, before that: ssh-keygen -R '{name}'",
-    )
-
-
-def _not_let_in(address: Address) -> Refused:
+def _not_let_in(address: Address) -> NotLetIn:
     tried = [*address.keys(), *(["the SSH agent's"] if address.agent else [])]
-    return Refused(
+    return NotLetIn(
         f"{address.shown()} does not let us in with any key: tried"
         f" {', '.join(tried) or 'those of the SSH settings'}",
         hint=f"put your public key there: ssh-copy-id {address.shown()}, or name another ssh_key",
