@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NODE := build/node
+CLOUD_INIT := build/cloud-init
 # Bytecode makes the second start of the command line fast; some machines switch it off.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -19,8 +20,9 @@ help:
 demo: $(VENV)/ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" examples/demo.sh
 
-test: $(VENV)/ready $(if $(OUTPOST_REQUIRE_ALL),$(NODE)/ready)
-	$(if $(OUTPOST_REQUIRE_ALL),.ci/tools git-lfs faketime initdb:postgresql zsh fish tcsh)
+test: $(VENV)/ready $(if $(OUTPOST_REQUIRE_ALL),$(NODE)/ready $(CLOUD_INIT)/ready)
+	$(if $(OUTPOST_REQUIRE_ALL),.ci/tools git-lfs faketime initdb:postgresql zsh fish tcsh \
+	  ssh-keygen:openssh-client sshd:openssh-server ip:iproute2)
 	$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(VENV)/ready
@@ -44,10 +46,17 @@ $(NODE)/ready: tests/package.json
 	npm install --prefix $(NODE) --no-package-lock --no-audit --no-fund --loglevel=error
 	@touch $@
 
+# Debian's cloud-init, for its schema: unpacked and not installed, as it would act at the next start.
+$(CLOUD_INIT)/ready:
+	mkdir -p $(CLOUD_INIT)
+	apt-get update -qq
+	cd $(CLOUD_INIT) && apt-get download -qq cloud-init && dpkg-deb -x cloud-init_*.deb .
+	@touch $@
+
 lock: $(VENV)/ready
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --group dev --extra builtin --extra acp --extra postgres --universal \
-	  --generate-hashes --upgrade --python-version 3.11 --no-header --no-annotate --no-emit-index-url -o constraints.txt
+	$(BIN)/uv pip compile pyproject.toml --group dev --extra builtin --extra acp --extra postgres --extra ssh \
+	  --universal --generate-hashes --upgrade --python-version 3.11 --no-header --no-annotate --no-emit-index-url -o constraints.txt
 
 clean:
 	rm -rf $(VENV) build

@@ -9,15 +9,18 @@ from outpost.wire.orders import Environment
 if TYPE_CHECKING:
     from outpost.transports.shell import ShellPlace
 
-_OF_THIS_MACHINE = (
-    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_", "TZ", "TMPDIR", "TERM", "XDG_"),
-    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
-    *("http_proxy", "https_proxy", "no_proxy", "all_proxy"),
-    *("SSL_CERT_", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
-    *("SSH_", "GIT_SSH", "GIT_ASKPASS", "GIT_SSL_"),
-    *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"),
+_OF_THIS_MACHINE = frozenset(
+    (
+        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "TERM"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
+        *("http_proxy", "https_proxy", "no_proxy", "all_proxy"),
+        *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
+        *("SSH_AUTH_SOCK", "SSH_ASKPASS", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS"),
+        *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"),
+    )
 )
-"""Beginnings of the names of paths, settings and ways that are no good elsewhere."""
+"""The names of paths, settings and ways that are no good elsewhere."""
+_BEGINNINGS = ("LC_", "XDG_", "SSL_CERT_", "GIT_SSL_")
 
 
 def as_there(environment: Environment, place: ShellPlace) -> Environment:
@@ -31,7 +34,9 @@ def as_there(environment: Environment, place: ShellPlace) -> Environment:
 
 
 def _moved(variables: dict[str, str], place: ShellPlace) -> dict[str, str]:
-    ours = {
-        name: value for name, value in variables.items() if not name.startswith(_OF_THIS_MACHINE)
+    moving = {
+        name: value
+        for name, value in variables.items()
+        if name not in _OF_THIS_MACHINE and not name.startswith(_BEGINNINGS)
     }
-    return {**ours, **place.environment}
+    return {**moving, **place.environment}
