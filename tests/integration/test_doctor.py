@@ -151,7 +151,7 @@ def test_git_must_be_new_enough(cli: Cli) -> None:
 def test_agents_of_the_configuration_and_beads_are_looked_at(cli: Cli) -> None:
     config = cli.world.config(
         "outposts:\n  - {name: local, type: local}\n"
-        "  - {name: far, type: ssh}\n"
+        "  - {name: far, type: fly}\n"
         "  - {name: off, type: local, enabled: false}\n"
         "agents:\n"
         "  command: {argv: [no-such-program, -x]}\n"

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from outpost.config import KindRegistry, parse
 from outpost.config.document import Unreadable, read_document
+from outpost.config.kinds import BUILT_IN
 from outpost.config.nodes import Lines
 from outpost.errors import ConfigError
 
@@ -26,7 +27,7 @@ class Camp:
     Options: ClassVar[type[BaseModel]] = CampOptions
 
 
-KINDS = KindRegistry({"local": "outpost.backends.local:LocalOutpost", "camp": Camp})
+KINDS = KindRegistry({**BUILT_IN, "camp": Camp})
 BROKEN_KINDS = KindRegistry({"gone": "outpost.no_such_module:Gone", "half": "outpost.errors:Half"})
 LOCAL = "outposts: [{name: local, type: local}]\n"
 LABELLED = (
@@ -165,13 +166,13 @@ VALUES = {
     "outposts:\n  - {name: a, type: local, enabled: yes}\n": [
         "2:37: outposts[0].enabled: expected true or false, got text"
     ],
-    "outposts:\n  - {name: a, type: ssh, price_hourly: -1}\n": [
+    "outposts:\n  - {name: a, type: fly, price_hourly: -1}\n": [
         "2:40: outposts[0].price_hourly: must be at least 0"
     ],
-    "outposts:\n  - {name: a, type: ssh, cost_cap_daily: 0.0000001}\n": [
+    "outposts:\n  - {name: a, type: fly, cost_cap_daily: 0.0000001}\n": [
         "2:42: outposts[0].cost_cap_daily: has more than 6 digits after the point"
     ],
-    "outposts:\n  - {name: a, type: ssh, cost_cap_daily: '5'}\n": [
+    "outposts:\n  - {name: a, type: fly, cost_cap_daily: '5'}\n": [
         "2:42: outposts[0].cost_cap_daily: expected US dollars as a number, such as 5.00"
     ],
     "outposts:\n  - name: a\n    type: camp\n    host: h\n    max_workres: 3\n": [

@@ -118,7 +118,7 @@ def test_the_original_design_loads_unchanged() -> None:
     config = load(str(DESIGN), environment={}, directory=ROOT)
     assert [(item.name, item.type, item.installed) for item in config.outposts] == [
         ("local", "local", True),
-        ("gce-worker-1", "ssh", False),
+        ("gce-worker-1", "ssh", True),
         ("cloudrun-burst", "cloudrun", False),
     ]
     assert [item.max_workers for item in config.outposts] == [4, 8, 20]
@@ -180,10 +180,10 @@ def test_null_means_no_limit_where_there_need_be_none() -> None:
 
 def test_what_has_no_effect_is_told() -> None:
     text = b"""
-outposts: [{name: local, type: local}, {name: vm, type: ssh, max_workres: 3, host: h}]
+outposts: [{name: local, type: local}, {name: vm, type: fly, max_workres: 3, host: h}]
 """
     first, second = warnings_about(parse(text))
-    assert first.startswith("outposts[1] ('vm'): the type 'ssh' is not installed")
+    assert first.startswith("outposts[1] ('vm'): the type 'fly' is not installed")
     assert second == "outposts[1].max_workres: not checked; did you mean 'max_workers'?"
     assert warnings_about(parse(b"outposts: [{name: local, type: local}]")) == []
 
@@ -191,7 +191,7 @@ outposts: [{name: local, type: local}, {name: vm, type: ssh, max_workres: 3, hos
 def test_values_are_those_of_yaml_1_2() -> None:
     text = b"""
 outposts:
-  - {name: "no", type: ssh, a: no, b: 010, c: 1:30, d: 2026-01-02, e: 1e3, f: ~, g: "1",
+  - {name: "no", type: fly, a: no, b: 010, c: 1:30, d: 2026-01-02, e: 1e3, f: ~, g: "1",
      h: 0x1F, o: 0o17, i: 12345678901234567890, j: .5, k: 1e999, l: .inf, m: -7, n: TRUE}
 """
     assert parse(text).outposts[0].options == {
@@ -220,7 +220,7 @@ def test_a_section_of_comments_counts_as_absent() -> None:
 CHOICES = b"""
 outposts:
   - {name: a, type: local, labels: {region: eu, gpu: true, cores: 8}}
-  - {name: b, type: ssh, labels: [gpu, big]}
+  - {name: b, type: e2b, labels: [gpu, big]}
   - {name: c, type: fly}
 policy:
   default_preference: [a, [b, {gpu: true}], {region: eu}]
@@ -306,7 +306,17 @@ def test_a_plain_local_outpost_imports_no_backend_and_nothing_heavy() -> None:
     code = f"""
 import sys
 from outpost.config import parse
-parse(b"outposts: [{{name: a, type: local, max_workers: 3}}, {{name: b, type: ssh, host: h}}]")
+parse(b"outposts: [{{name: a, type: local, max_workers: 3}}, {{name: b, type: fly, host: h}}]")
 print([name for name in {heavy!r} if name in sys.modules])
 """
     assert run_python(code) == "[]"
+
+
+def test_an_outpost_over_ssh_is_checked_without_what_speaks_ssh() -> None:
+    code = """
+import sys
+from outpost.config import parse
+parse(b"outposts: [{name: a, type: ssh, host: h}]")
+print([name in sys.modules for name in ("outpost.backends.ssh", "asyncssh", "cryptography")])
+"""
+    assert run_python(code) == "[True, False, False]"
