@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.ssh_line import Line
 from tests.world import free_port, until
 
 SSHD = "/usr/sbin/sshd"
+LISTENS = "Server listening"
 
 
 class Client:
@@ -51,7 +53,10 @@ def make_key(path: Path) -> Path:
 
 @dataclass
 class Host:
-    """A machine with an ``sshd``; ``options`` are of sshd_config, from its next start on."""
+    """A machine with an ``sshd``; ``options`` are of sshd_config, from its next start on.
+
+    ``machine_id`` is the id of its installation from then on; empty: this machine's.
+    """
 
     name: str
     folder: Path
@@ -60,11 +65,15 @@ class Host:
     inside: Line | None = None
     options: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
+    machine_id: str = ""
     _server: subprocess.Popen[bytes] | None = None
+    _stood: bool = False
 
     def __post_init__(self) -> None:
         self.home = self.folder / "home"
         self.programs = self.folder / "bin"
+        # Not below its folder: the path of a socket must be short.
+        self.sockets = Path(tempfile.mkdtemp(prefix="outpost-host-"))
         self.home.mkdir(parents=True)
         self.programs.mkdir()
         self.path = f"{self.programs}:/usr/local/bin:/usr/bin:/bin"
@@ -119,25 +128,34 @@ class Host:
         return path
 
     def start(self) -> None:
-        """Start its ``sshd`` and wait until that answers."""
+        """Start its ``sshd`` and wait until that answers, on another port if somebody has it."""
+        for _ in range(5):
+            if self._launch() or self._stood:
+                break
+            self.port = free_port()
+        assert self._server is not None
+        assert self._server.poll() is None, self.log()
+        self._stood = True
+
+    def _launch(self) -> bool:
+        """Start its ``sshd``; return whether it listens, and has not ended."""
         (self.folder / "sshd_config").write_text(self._config())
-        where = self.line or self.inside
         argv = [SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config")]
+        heard = self.log().count(LISTENS)
         with (self.folder / "log").open("ab") as log:
             self._server = server = subprocess.Popen(
-                [*(where.enter if where else ()), *argv],
+                [*self._wrapping(), *argv],
                 env={"PATH": os.environ["PATH"]},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        heard = self.log().count("Server listening")
         until(
-            lambda: server.poll() is not None or self.log().count("Server listening") > heard,
+            lambda: server.poll() is not None or self.log().count(LISTENS) > heard,
             f"the sshd of {self.name} listens",
         )
-        assert server.poll() is None, self.log()
+        return server.poll() is None
 
     def stop(self) -> None:
         """End its ``sshd`` and every connection to it; workers go on. Idempotent."""
@@ -202,6 +220,20 @@ class Host:
         assert found
         return found
 
+    def _wrapping(self) -> list[str]:
+        """Return the words that, before a command, run it where this machine is."""
+        line = self.line or self.inside
+        words = [*line.enter] if line else []
+        if self.machine_id:
+            upper, work = self.folder / "etc", self.folder / "etc.work"
+            upper.mkdir(exist_ok=True)
+            work.mkdir(exist_ok=True)
+            (upper / "machine-id").write_text(f"{self.machine_id}\n")
+            layers = f"lowerdir=/etc,upperdir={upper},workdir={work}"
+            script = f'mount -t overlay overlay -o {layers} /etc && exec "$@"'
+            words += ["unshare", "--mount", "sh", "-c", script, "sh"]
+        return words
+
     def _connections(self) -> list[psutil.Process]:
         """Return the processes of ``sshd`` that hold connections, and not what they started."""
         assert self._server is not None
@@ -209,7 +241,7 @@ class Host:
         return [it for it in children if _name(it) == "sshd"]
 
     def _config(self) -> str:
-        variables = {"HOME": self.home, "PATH": self.path, "TMUX_TMPDIR": self.folder}
+        variables = {"HOME": self.home, "PATH": self.path, "TMUX_TMPDIR": self.sockets}
         settings = {
             "ListenAddress": f"{self.address}:{self.port}",
             "HostKey": self.folder / "host_key",

@@ -6,9 +6,11 @@ import ipaddress
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,8 +29,8 @@ class Line:
     """A network namespace and the line to it; what is changed holds until it is changed again."""
 
     def __init__(self) -> None:
-        if os.getuid() != 0 or not Path("/dev/net/tun").exists():
-            skip("network namespaces and TUN devices are for root, where the kernel has them")
+        if not (os.getuid() == 0 and shutil.which("ip") and Path("/dev/net/tun").exists()):
+            skip("network namespaces and TUN devices are for root, with iproute2 and the kernel's")
         number = next(_numbers)
         self.name = f"op{os.getpid()}-{number}"
         # Four addresses for each line, and lines of their own for each process.
@@ -38,7 +40,10 @@ class Line:
         self.enter = ("nsenter", f"--net=/run/netns/{self.name}")
         devices = (f"{self.name}a", f"{self.name}b")
         program = [sys.executable, "-I", "-S", str(Path(__file__).with_name("ssh_way.py"))]
-        _ip("netns", "add", self.name)
+        try:
+            _ip("netns", "add", self.name)
+        except subprocess.CalledProcessError as exc:
+            skip(f"no network of our own can be made: {exc.stderr.decode().strip()}")
         try:
             self._way = subprocess.Popen(
                 [*program, *devices], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -55,12 +60,19 @@ class Line:
             self.close()
             raise
 
-    def set(self, **settings: float | None) -> None:
-        """Change ``delay_s`` (each way), ``loss``, ``cut`` or ``cut_after_bytes``."""
+    def set(self, **settings: float | None) -> dict[str, Any]:
+        """Change ``delay_s`` (each way), ``loss``, ``cut`` or ``cut_after_bytes``.
+
+        Returns all of them as they are now.
+        """
         assert self._way.stdin is not None
         self._way.stdin.write(json.dumps(settings).encode() + b"\n")
         self._way.stdin.flush()
-        self._hear()
+        return self._hear()
+
+    @property
+    def is_cut(self) -> bool:
+        return bool(self.set()["cut"])
 
     def cut(self) -> None:
         """Lose every packet from now on: nobody is told that a connection has ended."""
@@ -76,12 +88,12 @@ class Line:
             self._way.communicate()
         subprocess.run(["ip", "netns", "delete", self.name], capture_output=True, check=False)
 
-    def _hear(self) -> None:
+    def _hear(self) -> dict[str, Any]:
         assert self._way.stdout is not None
-        assert self._way.stdout.readline(), "the line's program died"
+        said = self._way.stdout.readline()
+        assert said, "the line's program died"
+        return dict(json.loads(said))
 
 
 def _ip(*arguments: str) -> None:
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        skip(f"no network of our own can be made: {done.stderr.strip()}")
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)

@@ -2,7 +2,7 @@
 
 Does to real packets what ``tc netem`` does, which many kernels lack, so TCP behaves as it does on
 such a line. A program of its own, with the standard library only: ``ssh_way.py DEVICE DEVICE``.
-Each line of JSON on its stdin changes ``Settings`` by name, and is answered with a line of JSON.
+Each line of JSON on its stdin changes ``Settings`` by name, and is answered with what holds then.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import select
 import struct
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 TUNSETIFF = 0x400454CA
 IFF_TUN = 0x0001
@@ -66,9 +66,10 @@ class Way:
         line = sys.stdin.buffer.readline()
         if not line:
             return False
-        self._settings = replace(self._settings, **json.loads(line))
-        self._carried = 0
-        print(json.dumps({"settings": repr(self._settings)}), flush=True)
+        if changes := json.loads(line):
+            self._settings = replace(self._settings, **changes)
+            self._carried = 0
+        print(json.dumps(asdict(self._settings)), flush=True)
         return True
 
     def _take(self, source: int) -> None:

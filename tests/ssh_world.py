@@ -40,6 +40,7 @@ class SshWorld:
         self.client = Client(Path(world.environment["HOME"]))
         self.hosts: list[Host] = []
         self._lines: list[Line] = []
+        self._last_acts: list[Callable[[], object]] = []
 
     def host(
         self,
@@ -104,39 +105,49 @@ class SshWorld:
         """Return a federation of these hosts; see ``config``."""
         return self.world.federation(config=self.config(*hosts, more=more, **options))
 
+    def at_the_end(self, act: Callable[[], object]) -> None:
+        """Do something once all hosts have ended."""
+        self._last_acts.append(act)
+
     def end(self) -> None:
         """End all hosts; fail if a worker that should have ended left something there."""
-        for line in self._lines:
-            with contextlib.suppress(BrokenPipeError):
-                line.mend()
         ids = {path.name for host in self.hosts for path in host.home.glob("**/workers/w-*")}
-        for host in self.hosts:
-            host.stop()
-            _end_tmux(host.folder)
-        folder = str(self.world.folder / "hosts")
-        left = _left(folder, ids)
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for line in self._lines:
-            line.close()
-        assert not left, f"processes left behind: {left}"
+        # Each of these is tried, whatever becomes of the others; the last comes first.
+        with contextlib.ExitStack() as acts:
+            for act in self._last_acts:
+                acts.callback(act)
+            for line in self._lines:
+                acts.callback(line.close)
+            acts.callback(_end_left, str(self.world.folder / "hosts"), ids)
+            for host in self.hosts:
+                acts.callback(_end_servers, host)
+                acts.callback(host.stop)
+            for line in self._lines:
+                acts.callback(line.mend)
 
 
-def _left(folder: str, worker_ids: set[str]) -> dict[int, str]:
-    """Return what does not end by itself."""
+def _end_left(folder: str, worker_ids: set[str]) -> None:
+    """Kill what does not end by itself, and fail then."""
     deadline = time.monotonic() + 10
     while left := {**pids_naming(folder), **pids_marked(worker_ids)}:
         if time.monotonic() > deadline:
             break
         time.sleep(0.02)
-    return left
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert not left, f"processes left behind: {left}"
 
 
-def _end_tmux(folder: Path) -> None:
-    for address in folder.glob("tmux-*/*"):
+def _end_servers(host: Host) -> None:
+    """End what stays on a machine for workers to come."""
+    for address in host.sockets.glob("tmux-*/*"):
         argv = ["tmux", "-S", str(address), "kill-server"]
         subprocess.run(argv, capture_output=True, check=False)
+    shutil.rmtree(host.sockets)
+    for nursery in host.folder.glob("**/runner/*.pid"):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(nursery.read_text()), signal.SIGKILL)
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from outpost.control.prune import Pruned
     from outpost.control.reconciler import Reconciled
     from outpost.control.start import Placement
-    from outpost.ports import Clock, Store
+    from outpost.ports import Clock, Greeting, Store
     from outpost.testing import Result
 
 __all__ = ["Federation", "SpawnOptions", "SpawnedWorker", "Submitted"]
@@ -348,6 +348,20 @@ class Federation:
         active = Counter(attempt.outpost for attempt in await self.workers())
         looker = await self.parts.looker()
         return await overview(self.config, looker, active, ping=ping)
+
+    async def greet(self, name: str) -> Greeting | None:
+        """Return what the user has to agree to before a new outpost of the configuration is used.
+
+        ``None``: nothing. Looks at no store. Raises ``OutpostFault`` where the outpost cannot be
+        asked now, and ``Rejected`` where it must not be used so.
+        """
+        from outpost.control.sites import Sites  # noqa: PLC0415 - here only
+
+        sites = Sites(self.config, "", self.home, self.environment)
+        try:
+            return await sites.backend(name).greet()
+        finally:
+            await sites.close()
 
     async def prune(self, *, before_s: float | None = None, dry_run: bool = False) -> Pruned:
         """Remove what ended longer ago than ``before_s`` (a week), and litter; never work."""

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import posixpath
 import shlex
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from outpost.errors import OutpostFault
+from outpost.errors import OutpostFault, Rejected
 from outpost.model import Capabilities, Handle, Health, Quote, Task
-from outpost.ports import Setup
+from outpost.ports import Greeting, Setup
 from outpost.transports.desk import DeskShell
 from outpost.transports.fitness import LOOK, judge
-from outpost.transports.shell import ShellOutpost, ShellPlace
-from outpost.transports.ssh import Address, open_pipe
+from outpost.transports.relay import RelayedOutpost
+from outpost.transports.shell import ShellPlace
+from outpost.transports.ssh import FINGERPRINT, Address, SshPipe, meet, open_pipe
 from outpost.wire.orders import Environment, Limits, WorkOrder
+
+if TYPE_CHECKING:
+    from outpost.transports.host_keys import HostKey
 
 LOOK_EVERY_S = 20.0
 POLL_S = 0.3
+GREET_S = 15.0
+# The user's own settings for the machine may want more than a terminal there.
+PLAIN = ("ForwardAgent=no", "ClearAllForwardings=yes", "RemoteCommand=none")
+KNOWN_TERMINAL = "infocmp >/dev/null 2>&1; [ $? = 1 ] && export TERM=xterm-256color"
 
 
 class SshOptions(BaseModel):
@@ -69,7 +79,7 @@ class SshOptions(BaseModel):
     )
 
 
-class SshOutpost(ShellOutpost):
+class SshOutpost(RelayedOutpost):
     """Workers on a machine reached over SSH."""
 
     kind: ClassVar[str] = "ssh"
@@ -78,6 +88,8 @@ class SshOutpost(ShellOutpost):
 
     def __init__(self, setup: Setup, options: SshOptions) -> None:
         self.name = setup.name
+        self.mirrors = str(Path(setup.data_folder) / "mirrors")
+        self.push_via = options.push_via
         self._setup = setup
         self._options = options
         self._address = Address(
@@ -91,11 +103,11 @@ class SshOutpost(ShellOutpost):
             home=setup.environment.get("HOME"),
             agent=setup.environment.get("SSH_AUTH_SOCK"),
         )
-        opener = partial(open_pipe, self._address, options.python)
-        self._shell = DeskShell(opener, name=self._address.shown())
+        self._shell = DeskShell(self._open, name=self._address.shown())
         self.traffic = self._shell.traffic
         self._facts: Mapping[str, Any] = {}
         self._place: ShellPlace | None = None
+        self._host_key: HostKey | None = None
 
     def place(self) -> ShellPlace:
         assert self._place, "not reached yet"
@@ -114,6 +126,41 @@ class SshOutpost(ShellOutpost):
     async def close(self) -> None:
         await self._shell.close()
 
+    async def greet(self) -> Greeting | None:
+        address, agreed = self._address, ""
+        if address.host_key and address.host_key.startswith(FINGERPRINT):
+            # A machine that files of known hosts know is to have this very key, too.
+            agreed = address.host_key
+            address = replace(address, host_key=None, known_hosts=os.devnull)
+        try:
+            key = await asyncio.wait_for(meet(address), GREET_S)
+        except TimeoutError as exc:
+            fault = self.fault(TimeoutError(f"no connection within {GREET_S:g} s"))
+            raise _only_then(fault, agreed) from exc
+        except OSError as exc:
+            raise _only_then(self.fault(exc), agreed) from exc
+        if key is None:
+            return None
+        if agreed and agreed != key.fingerprint:
+            what = f"{address.shown()} has another host key: {key}"
+            hint = "it is not the machine whose fingerprint you have, or that was made anew"
+            raise Rejected(what, outpost=self.name, hint=hint)
+        name = {"ssh-ed25519": "ed25519", "ssh-rsa": "rsa"}.get(key.kind, "ecdsa")
+        return Greeting(
+            lines=(
+                f"the host key of {address.shown()} is {'' if agreed else 'not known: '}{key}",
+                f"on the machine this shows it: ssh-keygen -lf /etc/ssh/ssh_host_{name}_key.pub",
+            ),
+            question="" if agreed else "Is this the machine?",
+            options={"host_key": key.line},
+            hint=f"if it is the machine: --host-key '{key.line}'",
+        )
+
+    def handle_of(self, worker_id: str) -> Handle:
+        """Return a worker's handle; it says on which machine, as an address may change hands."""
+        handle = super().handle_of(worker_id)
+        return replace(handle, data={**handle.data, "machine": self.place().machine})
+
     async def ping(self) -> Health:
         try:
             place = await self.reach()
@@ -121,7 +168,9 @@ class SshOutpost(ShellOutpost):
             looked = await self.run(argv)
         except OutpostFault as exc:
             return Health(ok=False, detail=exc.message, hint=exc.hint)
-        return judge(looked.stdout.decode("utf-8", "replace"), self._options.min_free_mib)
+        health = judge(looked.stdout.decode("utf-8", "replace"), self._options.min_free_mib)
+        python = f"Python {self._facts['version']}"
+        return replace(health, detail=f"{python}, {health.detail}") if health.ok else health
 
     async def spawn(self, order: WorkOrder, environment: Environment) -> Handle:
         limits: Limits = {**order["limits"], "min_free_mib": self._options.min_free_mib}
@@ -131,14 +180,30 @@ class SshOutpost(ShellOutpost):
         return Quote(microusd_per_hour=0, source="a machine of your own")
 
     def on_terminal(self, argv: Sequence[str]) -> Sequence[str]:
-        options = self._address.options()
-        if key := self._address.host_key:
-            path = Path(self._setup.data_folder) / "ssh" / f"{self.name}.known_hosts"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"* {key}\n")
-            options += ["-o", f"UserKnownHostsFile={path}"]
-        strict = ("-o", "StrictHostKeyChecking=yes", "-o", "ForwardAgent=no")
-        return ["ssh", "-t", *strict, *options, self._address.host, shlex.join(argv)]
+        environment = self.place().environment
+        there = {"LC_CTYPE": "C.UTF-8"}
+        there |= {key: environment[key] for key in ("PATH", "TMUX_TMPDIR") if key in environment}
+        command = shlex.join(["env", *(f"{key}={value}" for key, value in there.items()), *argv])
+        # One word for the user's shell there, whichever that is.
+        script = shlex.join(["sh", "-c", f"{KNOWN_TERMINAL}; exec {command}"])
+        said = [it for setting in (*self._trusting(), *PLAIN) for it in ("-o", setting)]
+        return ["ssh", "-t", *said, *self._address.options(), self._address.host, script]
+
+    def _trusting(self) -> Sequence[str]:
+        """Return the settings that make the program ``ssh`` trust the machine we talk to, only."""
+        assert self._host_key, "not reached yet"
+        path = Path(self._setup.data_folder) / "ssh" / f"{self.name}.known_hosts"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_suffix(f".{os.getpid()}")
+        new.write_text(f"* {self._host_key.line}\n")
+        new.replace(path)
+        file = str(path).replace("%", "%%")
+        return (f'UserKnownHostsFile="{file}"', "StrictHostKeyChecking=yes")
+
+    async def _open(self) -> SshPipe:
+        pipe = await open_pipe(self._address, self._options.python)
+        self._host_key = pipe.host_key
+        return pipe
 
     def _placed(self, facts: Mapping[str, Any]) -> ShellPlace:
         home, options = str(facts["home"]), self._options
@@ -159,3 +224,14 @@ class SshOutpost(ShellOutpost):
             look_every_s=LOOK_EVERY_S,
             poll_s=POLL_S,
         )
+
+
+def _only_then(fault: OutpostFault, agreed: str) -> OutpostFault:
+    """Return what it means that the machine cannot be asked, if a fingerprint was ``agreed`` to."""
+    if not agreed or isinstance(fault, Rejected):
+        return fault
+    return Rejected(
+        f"{fault.message}: the fingerprint can be compared only when it does",
+        outpost=fault.outpost,
+        hint="give the whole key to --host-key, or try again once the machine answers",
+    )

@@ -12,22 +12,23 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
 
-from outpost.cli.changes import Manner, ask, make
+from outpost.cli.changes import Manner, agree, ask, make
 from outpost.cli.failures import FAILED, say
 from outpost.cli.kind_options import Flag
 from outpost.cli.options import run
 from outpost.cli.outposts import load_word, status_word
-from outpost.config import parse
+from outpost.config import Config, parse
 from outpost.config.choices import Chosen, label_value
 from outpost.config.document import resolve
 from outpost.config.editing import has_outposts, with_outpost, with_preference
 from outpost.config.files import ConfigFile, read
 from outpost.config.rendering import inline
-from outpost.errors import ConfigError, UserError, nearest
+from outpost.errors import ConfigError, OutpostFault, Rejected, UserError, nearest
 
 if TYPE_CHECKING:
     from outpost.control.overview import OutpostStatus
     from outpost.federation import Federation
+    from outpost.ports import Greeting
 
 Preference: TypeAlias = tuple[tuple[Chosen, ...], ...]
 
@@ -73,8 +74,10 @@ class Adding:
             raise UserError("--before and --prefer-first exclude each other")
         file = read(self._path, environment=os.environ, directory=Path.cwd())
         wishes = self._complete(wishes, missing, file)
+        config = self._check(wishes.entry())
+        if not self._manner.dry_run:
+            wishes = self._greeted(config, wishes)
         entry = wishes.entry()
-        self._check(entry)
         text = self._text(file, wishes, entry)
         if not make(file, text, self._manner):
             return
@@ -101,10 +104,13 @@ class Adding:
             )
         return wishes
 
-    def _check(self, entry: Mapping[str, Any]) -> None:
-        """Raise ``UserError`` for what no outpost may be, in terms of the flags."""
+    def _check(self, entry: Mapping[str, Any]) -> Config:
+        """Return what configures this outpost alone.
+
+        Raises ``UserError`` for what no outpost may be, in terms of the flags.
+        """
         try:
-            parse(f'{{"outposts": [{inline(entry, as_json=True)}]}}'.encode(), file="")
+            return parse(f'{{"outposts": [{inline(entry, as_json=True)}]}}'.encode(), file="")
         except UnicodeEncodeError:
             raise UserError(
                 "a configuration holds UTF-8 text only, which this is not",
@@ -119,6 +125,29 @@ class Adding:
         found = _PROBLEM.fullmatch(problem)
         field, text = found.groups() if found else (None, problem)
         return f"{self._flags.get(field, f'--{field}')}: {text}" if field else str(text)
+
+    def _greeted(self, config: Config, wishes: Wishes) -> Wishes:
+        """Have the user agree to what the outpost is first; return the wishes with that in them.
+
+        Raises ``UserError`` where there is nobody to ask, ``Rejected`` for one that must not be
+        used so. One that does not answer now is asked for its state soon, and may say more then.
+        """
+        try:
+            greeting = _greeting(config, str(wishes.name))
+        except Rejected:
+            raise
+        except OutpostFault as exc:
+            _note(f"{exc.message}; it can be added, but who it is has yet to be seen")
+            return wishes
+        if greeting is None:
+            return wishes
+        if greeting.question and not self._manner.asks:
+            raise UserError("\n".join(greeting.lines), hint=greeting.hint)
+        for line in greeting.lines:
+            _note(line)
+        if greeting.question:
+            agree(greeting.question, default=False)
+        return replace(wishes, options={**wishes.options, **greeting.options})
 
     def _text(self, file: ConfigFile, wishes: Wishes, entry: Mapping[str, Any]) -> str:
         """Return the text of the file with the outpost in it, and say what else was changed."""
@@ -147,11 +176,25 @@ class Adding:
 
         status = run(str(file.path), work, read_only=True)
         if status.health.ok:
-            typer.echo(f"{name}: {status_word(status)}, workers {load_word(status)}")
+            more = f"; {status.health.detail}" if status.health.detail else ""
+            typer.echo(f"{name}: {status_word(status)}, workers {load_word(status)}{more}")
             return
         say("error", f"{name} is in the file, but not well: {status.health.detail}", "31")
-        say("hint", status.health.hint or f"outpost status {name}", "36")
+        say("hint", status.health.hint or f"outpost doctor  looks again at {name}", "36")
         raise typer.Exit(FAILED)
+
+
+def _greeting(config: Config, name: str) -> Greeting | None:
+    """Return what the federation has to say of an outpost that is not in the file yet."""
+    import asyncio  # noqa: PLC0415 - help and completion do without
+
+    from outpost.federation import Federation  # noqa: PLC0415 - as above
+
+    async def greet() -> Greeting | None:
+        async with Federation(config, read_only=True, actor="add") as federation:
+            return await federation.greet(name)
+
+    return asyncio.run(greet())
 
 
 def _follower(wishes: Wishes, names: Sequence[str]) -> str | None:

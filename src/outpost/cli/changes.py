@@ -46,9 +46,8 @@ def make(file: ConfigFile, text: str, manner: Manner) -> bool:
     if manner.dry_run:
         say("note", "nothing was written: this was a dry run", "36")
         return False
-    if manner.asks and not _agreed(f"Write {file.path}?"):
-        say("note", "nothing was written", "36")
-        raise typer.Exit(FAILED)
+    if manner.asks:
+        agree(f"Write {file.path}?", default=True)
     file.replace(text)
     return True
 
@@ -62,11 +61,15 @@ def ask(text: str, default: str | None = None) -> str:
     return answer
 
 
-def _agreed(text: str) -> bool:
+def agree(text: str, *, default: bool) -> None:
+    """Ask for a yes on the terminal; exits where none comes."""
     try:
-        return typer.confirm(text, default=True, err=True)
+        agreed = typer.confirm(text, default=default, err=True)
     except typer.Abort:
         raise _interrupted() from None
+    if not agreed:
+        say("note", "nothing was written", "36")
+        raise typer.Exit(FAILED)
 
 
 def _interrupted() -> typer.Exit:

@@ -13,7 +13,7 @@ from outpost.model import Attempt, Duty, State
 _COLOURS = {State.DONE: "32", State.STOPPED: "35"}
 _MARKS = {State.DONE: "✓", State.STOPPED: "■"}
 _RED = "31"
-KEPT_ELSEWHERE = ("bundle", "workspace")
+KEPT_ELSEWHERE = ("bundle", "workspace", "mirror")
 """How work is kept that did not reach the remote."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,10 +11,10 @@ from typing import TYPE_CHECKING
 from outpost.config import Config
 from outpost.config.advice import warnings_about
 from outpost.control.checks import Check, Level, problem, warning, well
-from outpost.control.checks.agents import check_agents, check_keys
+from outpost.control.checks.agents import check_agents, check_keys, programs_of
 from outpost.control.checks.breakers import check_breakers
 from outpost.control.checks.files import check_modes, check_room, check_store
-from outpost.control.checks.places import WorkerChecks, check_leftovers, check_outpost
+from outpost.control.checks.places import WorkerChecks, check_place
 from outpost.control.checks.programs import check_programs
 from outpost.control.sites import Sites
 from outpost.errors import OutpostError, UserError
@@ -109,13 +110,16 @@ class Doctor:
         return await check_programs(federation.environment, federation.directory, bd=bd)
 
     async def _agents(self) -> list[Check]:
-        config, intake = self._federation.config, self._federation.parts.intake
-        names = list(dict.fromkeys((config.defaults.agent, *config.agents)))
-        orders: dict[str, AgentOrder] = {
-            name: intake.terms(self._task(name)).agent for name in names
-        }
+        orders = self._orders()
         programs = await check_agents(orders, self._federation.environment)
-        return [*programs, *check_keys(names, self._federation.environment), *self._references()]
+        keys = check_keys(list(orders), self._federation.environment)
+        return [*programs, *keys, *self._references()]
+
+    def _orders(self) -> dict[str, AgentOrder]:
+        """Return what the order of a task would say of each agent."""
+        config, intake = self._federation.config, self._federation.parts.intake
+        names = dict.fromkeys((config.defaults.agent, *config.agents))
+        return {name: intake.terms(self._task(name)).agent for name in names}
 
     def _task(self, agent: str) -> Task:
         return Task(
@@ -148,14 +152,19 @@ class Doctor:
             sites = await federation.parts.sites()
         else:
             sites = Sites(federation.config, "", federation.home, federation.environment)
-        checks = list(await asyncio.gather(*map(check_outpost, sites.enabled())))
+        programs = {}
+        with contextlib.suppress(OutpostError):
+            # What is wrong with an agent is told of with the agents.
+            programs = programs_of(self._orders())
+        looks = (
+            check_place(site, programs, leftovers=usable, fix=self._fix) for site in sites.enabled()
+        )
+        checks = [check for found in await asyncio.gather(*looks) for check in found]
         disabled = [it.name for it in federation.config.outposts if not it.enabled]
         checks += [well(name, f"{name} is disabled") for name in disabled]
         if usable:
             checks += await check_breakers(federation.store, federation.clock, fix=self._fix)
-        backends = [site.outpost for site in sites.enabled() if site.outpost and usable]
-        looks = (check_leftovers(backend, fix=self._fix) for backend in backends)
-        return checks + [check for found in await asyncio.gather(*looks) for check in found]
+        return checks
 
     async def _workers(self) -> list[Check]:
         federation = self._federation

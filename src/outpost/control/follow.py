@@ -88,29 +88,34 @@ class Follower:
         seen = await self._look(attempt)
         if seen.state is State.LOST:
             seen = await self._mend(seen)
-        # What ended may have been seen before by a look that stored nothing.
         try:
             seen = await self._carried(seen)
         except NotOurs:
             return attempt
         except OutpostError as exc:
-            return replace(attempt, state=State.UNKNOWN, reason=exc.message)
+            # With what was read before: its result is to be read again.
+            seen = replace(attempt, state=State.UNKNOWN, reason=exc.message)
+        # What ended may have been seen before by a look that stored nothing.
         if seen != attempt or seen.state.ended:
             await self.settle(seen)
         return seen
 
     async def _carried(self, attempt: Attempt) -> Attempt:
         """Push what an ended worker left for us to push."""
-        if not waits(attempt):
-            return attempt
-        task = await self.store.task(attempt.task_id)
-        return await carry(attempt, self._worker(attempt), task, self.environment(attempt))
+        return await self._carry(attempt) if waits(attempt) else attempt
 
     async def _carry_checkpoint(self, attempt: Attempt) -> None:
         """Push work in progress too; the next checkpoint, or the end, makes up for a failure."""
         with contextlib.suppress(OutpostError):
-            task = await self.store.task(attempt.task_id)
-            await carry(attempt, self._worker(attempt), task, self.environment(attempt))
+            await self._carry(attempt)
+
+    async def _carry(self, attempt: Attempt) -> Attempt:
+        known = await self.store.attempts_of(attempt.task_id)
+        # Where it goes is for us to say: its log lies where its agent can write.
+        branch = next(it.branch for it in known if it.id == attempt.id)
+        attempt = replace(attempt, branch=branch)
+        task = await self.store.task(attempt.task_id)
+        return await carry(attempt, self._worker(attempt), task, self.environment(attempt))
 
     async def settle(self, attempt: Attempt) -> bool:
         """Store an attempt; where it ended without coming to its own end, its task is tried again.

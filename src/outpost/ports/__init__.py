@@ -47,6 +47,7 @@ __all__ = [
     "Carried",
     "Clock",
     "Completed",
+    "Greeting",
     "IssueSource",
     "Outpost",
     "Parcel",
@@ -179,6 +180,20 @@ class Setup:
     environment: Mapping[str, str]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Greeting:
+    """What there is to be said, and agreed to, before an outpost is used for the first time.
+
+    A yes to ``question`` (empty: the user has agreed already) adds ``options`` to the outpost's
+    entry. ``hint`` is what to type where there is nobody to ask.
+    """
+
+    lines: tuple[str, ...]
+    question: str
+    options: Mapping[str, str]
+    hint: str
+
+
 class Outpost(ABC):
     """A place that can run workers. Stateless: configured once, knows only what its place tells.
 
@@ -193,6 +208,21 @@ class Outpost(ABC):
     @abstractmethod
     async def ping(self) -> Health:
         """Say whether work can be taken now; never raises for a place that is down."""
+
+    async def greet(self) -> Greeting | None:
+        """Return what the user has to agree to before the first use; ``None``: nothing.
+
+        Raises ``OutpostFault`` where that cannot be found out now, ``Rejected`` where it must not
+        be used so.
+        """
+        return None
+
+    async def lacking(self, programs: Sequence[str]) -> list[str]:
+        """Return those of these programs that workers there would not find.
+
+        Raises ``OutpostFault``. By default nothing is known to lack.
+        """
+        return []
 
     @abstractmethod
     async def spawn(self, order: WorkOrder, environment: Environment) -> Handle:

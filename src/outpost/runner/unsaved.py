@@ -10,6 +10,7 @@ from outpost.runner.borrowing import places
 from outpost.runner.cache import Cache
 from outpost.runner.git import Git, GitError
 from outpost.runner.loop import Loop
+from outpost.runner.mirror import there
 from outpost.runner.place import Place
 from outpost.runner.workspace import PUSHED_REFS, Workspace
 
@@ -22,7 +23,7 @@ def unsaved(place: Place) -> str:
         return f"a workspace without its records\n{copy}" if os.path.isdir(place.tree) else ""
     if not os.path.exists(place.path("base")):
         return ""
-    found = _in_files(place)
+    found = _in_files(place) or _at_relay(place)
     return "" if found and os.path.isdir(place.tree) and _successor(place) else found
 
 
@@ -39,6 +40,22 @@ def _in_files(place: Place) -> str:
         branch = shlex.quote(f"HEAD:refs/heads/{_free_branch(place)}")
         return f"commits that could not be pushed\ngit fetch {shlex.quote(bundle)} {branch}"
     return ""
+
+
+def _at_relay(place: Place) -> str:
+    """Say what was pushed to a relay beside us, and from there not yet to the remote."""
+    order = place.order()
+    relay, branch = order["repo_url"], f"refs/heads/{order['branch']}"
+    loop = Loop(lambda _signal: None)
+    git = Git(loop, os.environ, relay)
+    if not Cache(place.cache, git, loop).at_relay or not os.path.isdir(relay):
+        return ""
+    show = ("for-each-ref", "--format=%(refname) %(objectname)", branch, there(branch))
+    tips = dict(line.split(" ") for line in git.run(*show, cwd=relay).splitlines())
+    if tips.get(branch) == tips.get(there(branch)):
+        return ""
+    fetch = shlex.join(("git", "fetch", relay, f"{branch}:{branch}"))
+    return f"commits that were not pushed from {relay}\n{fetch}"
 
 
 def _successor(place: Place) -> bool:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from outpost.model import Health
 
+GIT_LEAST = (2, 29)  # `git fetch --no-write-fetch-head`, October 2020
 # Prints a word and what it is about on each line. $1 is the folder of all work, the rest programs.
 LOOK = """\
 d=$1; shift
 for p in "$@"; do command -v "$p" >/dev/null 2>&1 || echo "missing $p"; done
+echo "git $(git --version 2>/dev/null)"
 while [ ! -d "$d" ]; do d=${d%/*}; [ "$d" ] || d=/; done
 [ -w "$d" ] || echo "closed $d"
 echo "free $(df -Pk "$d" | tail -n 1 | tr -s ' ' | cut -d ' ' -f 4) $d"
@@ -36,6 +40,14 @@ def judge(said: str, least_mib: int) -> Health:
         return Health(
             ok=False, detail=f"{names} {are} not installed there", hint=_install(missing, told)
         )
+    version = re.search(r"(\d+)\.(\d+)[.\d]*", "".join(told.get("git", [])))
+    if version and tuple(map(int, version.groups())) < GIT_LEAST:
+        least = ".".join(map(str, GIT_LEAST))
+        return Health(
+            ok=False,
+            detail=f"git {version.group()} there is too old: {least} or newer is needed",
+            hint="install a newer git there, for example from the backports of its distribution",
+        )
     if closed := told.get("closed"):
         return Health(
             ok=False,
@@ -53,7 +65,7 @@ def judge(said: str, least_mib: int) -> Health:
             f" ({least_mib})",
             hint="outpost prune",
         )
-    return Health(ok=True)
+    return Health(ok=True, detail=f"{free_mib:,} MiB free at {folder}")
 
 
 def _install(programs: list[str], told: dict[str, list[str]]) -> str:

@@ -39,6 +39,7 @@ exec 3<&0
 cat "$1"
 kill $!
 """
+_LACKING = 'for p in "$@"; do command -v "$p" >/dev/null 2>&1 || printf "%s\\n" "$p"; done'
 NO_FILE_CODE, NO_FILE = 2, b"can't open file"  # Python's, if the runner is not there
 ABSENT = 3  # the runner's exit code for a diff of a workspace that is not there
 PROBED = ".\n"
@@ -116,6 +117,12 @@ class ShellOutpost(Outpost):
         if not answer:
             raise NotDispatched(f"the runner on {self.name} died at its start", outpost=self.name)
         return handle
+
+    async def lacking(self, programs: Sequence[str]) -> list[str]:
+        if (await self.reach()).is_here:
+            return []
+        done = await self.run(["sh", "-c", _LACKING, "sh", *programs])
+        return done.stdout.decode("utf-8", "replace").splitlines()
 
     async def find(self, worker_id: str) -> Handle | None:
         async for sighting in self._sightings(worker_id):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 READ_BYTES = 1 << 17
 LOGIN_S = 25.0
 KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
+FINGERPRINT = "SHA256:"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,16 +68,23 @@ class Address:
         return [str(path) for path in usual]
 
     def options(self) -> list[str]:
-        """Return the options that lead the program ``ssh`` the same way, but for the host key."""
+        """Return the options that lead the program ``ssh`` the same way, but for a pinned key."""
+        # It looks in the account's home, whatever HOME says.
+        moved = self.home is not None and self.home != _home_of_account()
+        config, known = self.config_path(), self.known_hosts
+        if moved and not config:
+            known = known or str(self.dot_ssh("known_hosts"))
         options = []
         for flag, value in (("-l", self.user), ("-p", self.port)):
             options += [flag, str(value)] if value else []
         if self.ssh_key:
             options += ["-i", self.keys()[0], "-o", "IdentitiesOnly=yes"]
-        if self.ssh_config:
-            options += ["-F", str(self.expanded(self.ssh_config))]
-        if self.known_hosts and not self.host_key:
-            options += ["-o", f"UserKnownHostsFile={self.expanded(self.known_hosts)}"]
+        elif moved and not config:
+            options += [it for key in self.keys() for it in ("-i", key)]
+        if config and (self.ssh_config or moved):
+            options += ["-F", str(config)]
+        if known and not self.host_key:
+            options += ["-o", f"UserKnownHostsFile={self.expanded(known)}"]
         return options
 
     def by_hand(self) -> str:
@@ -113,9 +122,11 @@ class SshPipe:
         self,
         connection: asyncssh.SSHClientConnection,
         process: asyncssh.SSHClientProcess[bytes],
+        host_key: HostKey | None,
     ) -> None:
         self._connection = connection
         self._process = process
+        self.host_key = host_key
 
     async def read(self) -> bytes:
         with _as_os_errors():
@@ -134,6 +145,12 @@ class SshPipe:
         await self._connection.wait_closed()
 
 
+def _home_of_account() -> str:
+    with contextlib.suppress(KeyError):
+        return pwd.getpwuid(os.getuid()).pw_dir
+    return ""
+
+
 async def open_pipe(address: Address, python: str | None = None) -> SshPipe:
     """Connect, and start what a desk comes to life from.
 
@@ -142,6 +159,8 @@ async def open_pipe(address: Address, python: str | None = None) -> SshPipe:
     """
     _load()
     import asyncssh  # noqa: PLC0415 - takes a fifth of a second to load
+
+    from outpost.transports.host_keys import host_key_of  # noqa: PLC0415 - as above
 
     with _in_our_words(address):
         connection = await _connect(address)
@@ -155,7 +174,8 @@ async def open_pipe(address: Address, python: str | None = None) -> SshPipe:
         except BaseException:
             connection.abort()
             raise
-    return SshPipe(connection, process)
+    shown = connection.get_server_host_key()
+    return SshPipe(connection, process, host_key_of(shown) if shown else None)
 
 
 async def meet(address: Address) -> HostKey | None:
@@ -185,8 +205,13 @@ def _load() -> None:
     try:
         import asyncssh  # noqa: F401, PLC0415 - as above
     except ImportError as exc:
-        what = f"SSH needs what is not installed: {exc}"
-        raise Refused(what, hint="pip install 'outpost[ssh]'") from exc
+        absent = isinstance(exc, ModuleNotFoundError)
+        what = "is not installed" if absent else f"cannot be loaded ({exc})"
+        # The command stands in the message, as tables show no hints.
+        raise Refused(
+            f"asyncssh {what}: pip install 'outpost[ssh]'",
+            hint="after that, have it tried again: outpost doctor --fix",
+        ) from exc
 
 
 async def _connect(address: Address) -> asyncssh.SSHClientConnection:
@@ -200,9 +225,15 @@ async def _connect(address: Address) -> asyncssh.SSHClientConnection:
         return await asyncssh.connect(
             **arguments, known_hosts=witness.lookup, client_factory=lambda: witness
         )
-    except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed) as exc:
-        if objection := witness.objection(exc):
-            raise objection from exc
+    except asyncssh.PermissionDenied:
+        raise
+    except (asyncssh.DisconnectError, ConnectionError) as exc:
+        about_a_key = isinstance(exc, asyncssh.HostKeyNotVerifiable)
+        if witness.has_seen_none(exc):
+            named = {key: arguments[key] for key in ("host", "port", "config") if key in arguments}
+            about_a_key = witness.shows(await asyncssh.get_server_host_key(**named))
+        if about_a_key:
+            raise witness.objection(exc) from exc
         raise
 
 

@@ -63,6 +63,11 @@ async def check_agents(
     return [check for checks in found for check in checks]
 
 
+def programs_of(orders: Mapping[str, AgentOrder]) -> dict[str, str]:
+    """Return the programs that agents start, each with how to get it."""
+    return {program: how for program, how in map(_program, orders.values()) if program}
+
+
 def check_keys(agents: Sequence[str], environment: Mapping[str, str]) -> list[Check]:
     """Say which keys there are and how long they are; never any part of one."""
     checks = []

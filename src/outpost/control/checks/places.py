@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from outpost.control.checks import Check, fixed, problem, warning, well
+from outpost.control.checks import Check, Level, fixed, problem, warning, well
 from outpost.control.health import ask
 from outpost.errors import OutpostFault, Unsupported
 from outpost.model import Attempt, State
@@ -39,7 +39,42 @@ async def check_outpost(site: Site) -> Check:
     health = await ask(site)
     if not health.ok:
         return problem(site.name, f"{site.name}: {health.detail}", health.hint)
-    return well(site.name, f"{site.name} can take work")
+    more = f": {health.detail}" if health.detail else ""
+    return well(site.name, f"{site.name} can take work{more}")
+
+
+async def check_place(
+    site: Site, programs: Mapping[str, str], *, leftovers: bool, fix: bool
+) -> list[Check]:
+    """Look at an outpost, and if it answers at what is there, and what died there.
+
+    ``programs`` are those that agents start, each with how to get it.
+    """
+    first = await check_outpost(site)
+    if site.outpost is None:
+        return [first]
+    is_well = first.level is Level.OK
+    found = await check_agents_there(site.outpost, programs) if is_well else []
+    if leftovers:
+        left = await check_leftovers(site.outpost, fix=fix)
+        # What does not answer has been told of already.
+        found += [check for check in left if is_well or check.about != site.name]
+    return [first, *found]
+
+
+async def check_agents_there(outpost: Outpost, programs: Mapping[str, str]) -> list[Check]:
+    """Find the agents' programs that an outpost of another machine has not."""
+    name = outpost.name
+    try:
+        lacking = await outpost.lacking(list(programs))
+    except OutpostFault as exc:
+        return [problem(name, f"{name}: {exc.message}", exc.hint)]
+    return [
+        warning(
+            name, f"{name}: {program} is not installed there", f"on {name}: {programs[program]}"
+        )
+        for program in lacking
+    ]
 
 
 async def check_leftovers(outpost: Outpost, *, fix: bool) -> list[Check]:

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from outpost.control.checks import Check, problem, warning, well
+from outpost.transports.fitness import GIT_LEAST
 
-GIT_LEAST = (2, 29)  # `git fetch --no-write-fetch-head`, October 2020
 VERSION_S = 6.0
 CANNOT_RUN = (126, 127)
 NEEDED = ("PATH", "LANG", "LC_ALL", "TMPDIR")  # and no key, just to say a version
