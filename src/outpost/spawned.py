@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from outpost.errors import NotFound, NotOurs, OutpostFault, UserError, WorkAtRisk
+from outpost.errors import NotFound, NotOurs, OutpostFault, Rejected, UserError, WorkAtRisk
 from outpost.model import Attempt, Decision, DutyState, Handle, State, Task
 
 if TYPE_CHECKING:
@@ -44,16 +44,38 @@ class SpawnedWorker:
         self.attempt = await (await self._federation.parts.follower()).look(self.attempt)
         return self.attempt
 
-    async def events(self, *, after: int = 0, follow: bool = True) -> AsyncGenerator[Event, None]:
+    async def events(
+        self,
+        *,
+        after: int = 0,
+        follow: bool = True,
+        on_trouble: Callable[[str], None] | None = None,
+    ) -> AsyncGenerator[Event, None]:
         """Yield the worker's events after number ``after``, each once and in order.
 
-        With ``follow`` until its result, else as far as the log goes now. Writes nothing.
+        With ``follow`` until its result, else as far as the log goes now; with ``on_trouble``,
+        which is told of it, also through lost contact, until a controller has given the worker up.
+        Writes nothing.
         """
-        worker = await self._port()
-        events = worker.events(after=after, follow=follow)
-        async with contextlib.aclosing(events):
-            async for event in events:
-                yield event
+        worker, trouble = await self._port(), ""
+        while True:
+            events = worker.events(after=after, follow=follow)
+            try:
+                async with contextlib.aclosing(events):
+                    async for event in events:
+                        after, trouble = event.seq, ""
+                        yield event
+            except Rejected:
+                raise
+            except OutpostFault as exc:
+                if not (on_trouble and follow) or await self._was_given_up():
+                    raise
+                if exc.message != trouble:
+                    on_trouble(exc.message)
+                trouble = exc.message
+            else:
+                return
+            await asyncio.sleep(LOOK_AGAIN_S)
 
     async def result(self, *, on_trouble: Callable[[str], None] | None = None) -> Attempt:
         """Wait for the end and return the attempt: its state, reason, branch, commit, cost.

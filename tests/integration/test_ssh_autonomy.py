@@ -128,6 +128,20 @@ def test_behind_a_cut_line_work_goes_on_and_is_caught_up(ssh: SshWorld, watch: M
     check_once(watched, host, worker)
 
 
+def test_who_reads_along_is_shown_all_after_an_outage(ssh: SshWorld, watch: MakeWorld) -> None:
+    host = ssh.host("a")
+    watched = watch(host)
+    watched.up()
+    worker = watched.count(host)
+    with reading_along(watched, worker) as rest:
+        host.stop()
+        watched.until_state(worker, "unknown")
+        host.start()
+        watched.go.touch()
+        assert rest() == expected(host, worker)
+    check_once(watched, host, worker)
+
+
 def test_a_controller_that_was_killed_meanwhile_catches_up_too(
     ssh: SshWorld, watch: MakeWorld
 ) -> None:

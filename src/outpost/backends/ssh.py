@@ -17,6 +17,7 @@ from outpost.errors import OutpostFault, Rejected
 from outpost.model import Capabilities, Handle, Health, Quote, Task
 from outpost.ports import Greeting, Setup
 from outpost.transports.desk import DeskShell
+from outpost.transports.desk_link import Patience
 from outpost.transports.fitness import LOOK, judge
 from outpost.transports.relay import RelayedOutpost
 from outpost.transports.shell import ShellPlace
@@ -26,6 +27,7 @@ from outpost.wire.orders import Environment, Limits, WorkOrder
 if TYPE_CHECKING:
     from outpost.transports.host_keys import HostKey
 
+CONNECT_S = 10.0
 LOOK_EVERY_S = 20.0
 POLL_S = 0.3
 GREET_S = 15.0
@@ -56,7 +58,9 @@ class SshOptions(BaseModel):
         default=None, description="File of known host keys instead of ~/.ssh/known_hosts."
     )
     host_key: str | None = Field(
-        default=None, description="The only host key it may have, as in a known_hosts file."
+        default=None,
+        description="The only host key it may have, as in a known_hosts file; ``outpost add``"
+        " takes its SHA256 fingerprint, too.",
     )
     work_dir: str = Field(
         default="~/.outpost", description="Folder there for caches, workspaces and logs."
@@ -103,7 +107,8 @@ class SshOutpost(RelayedOutpost):
             home=setup.environment.get("HOME"),
             agent=setup.environment.get("SSH_AUTH_SOCK"),
         )
-        self._shell = DeskShell(self._open, name=self._address.shown())
+        patience = Patience(connect_s=CONNECT_S)
+        self._shell = DeskShell(self._open, name=self._address.shown(), patience=patience)
         self.traffic = self._shell.traffic
         self._facts: Mapping[str, Any] = {}
         self._place: ShellPlace | None = None

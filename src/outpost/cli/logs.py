@@ -50,7 +50,12 @@ def logs(
     async def show(federation: Federation) -> None:
         found = await started_worker(federation, worker)
         result, seen = False, False
-        async with contextlib.aclosing(found.events(after=after, follow=follow)) as events:
+        events = found.events(
+            after=after,
+            follow=follow,
+            on_trouble=lambda why: say("note", f"{found.id} is out of contact: {why}", "33"),
+        )
+        async with contextlib.aclosing(events):
             async for event in events:
                 result, seen = result or event.type == "result", True
                 text = as_text(event)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from outpost.federation import Federation
     from outpost.wire.orders import AgentOrder
 
-CHECK_S = 15.0
+CHECK_S = 25.0
 FIX_S = 330.0
 
 

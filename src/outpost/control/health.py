@@ -8,7 +8,7 @@ from outpost.control.situation import WELL, Site
 from outpost.errors import OutpostFault
 from outpost.model import Health
 
-PING_S = 5.0
+PING_S = 10.0
 
 
 async def ask(site: Site) -> Health:

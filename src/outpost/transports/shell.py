@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import posixpath
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from outpost.errors import Ambiguous, NotDispatched, OutpostFault, Rejected
@@ -40,6 +41,10 @@ cat "$1"
 kill $!
 """
 _LACKING = 'for p in "$@"; do command -v "$p" >/dev/null 2>&1 || printf "%s\\n" "$p"; done'
+_MENDS = {
+    errno.ENOSPC: "outpost prune",
+    errno.EROFS: "have it work in another folder: root: or work_dir: of this outpost",
+}
 NO_FILE_CODE, NO_FILE = 2, b"can't open file"  # Python's, if the runner is not there
 ABSENT = 3  # the runner's exit code for a diff of a workspace that is not there
 PROBED = ".\n"
@@ -109,9 +114,12 @@ class ShellOutpost(Outpost):
             order.pop("asked_at", None)
         path = posixpath.join(directory, "order.json")
         try:
-            await together(self._upload(place), place.shell.put(path, json.dumps(order).encode()))
+            # The runner first: an order that nobody carries out would stand there like a worker.
+            if self._uploaded != self.runner_path():
+                await self._upload(place)
+            await place.shell.put(path, json.dumps(order).encode())
         except OSError as exc:
-            what = f"cannot write to {self.name}: {exc}"
+            what = f"cannot write to {self.name}: {exc.strerror or exc}"
             raise NotDispatched(what, outpost=self.name, hint=hint_of(exc)) from exc
         answer = await self.start(directory, environment)
         if not answer:
@@ -212,7 +220,7 @@ class ShellOutpost(Outpost):
         """Return the same of a folder that may be another outpost's, or this one's of old."""
         only = [worker_id] if worker_id else []
         probe = ("probe", root, self.place().federation_id, *only)
-        rows, end, _ = (await self._ask_nursery(probe)).rpartition(PROBED)
+        rows, end, _ = (await self._ask_nursery(probe) or "").rpartition(PROBED)
         text = rows if end else await self.call_runner(*probe)
         return [json.loads(line) for line in text.splitlines()]
 
@@ -237,8 +245,11 @@ class ShellOutpost(Outpost):
         there = json.dumps(as_there(environment, self.place())).encode()
         most = self.place().cache_max_mib
         for _ in range(NURSERY_TRIES):
-            if answer := await self._ask_nursery(("start", directory), there):
+            answer = await self._ask_nursery(("start", directory), there)
+            if answer:
                 return answer
+            if answer is None:
+                break
             with contextlib.suppress(OutpostFault):
                 limit = [] if most is None else [str(most)]
                 await self.call_runner("nursery", self._nursery_path(), *limit)
@@ -247,15 +258,17 @@ class ShellOutpost(Outpost):
         except OutpostFault as exc:
             raise Ambiguous(exc.message, outpost=self.name) from exc
 
-    async def _ask_nursery(self, argv: Sequence[str], payload: bytes = b"") -> str:
-        """Return what the nursery answers; empty where it does not, and so where there is none."""
+    async def _ask_nursery(self, argv: Sequence[str], payload: bytes = b"") -> str | None:
+        """Return what the nursery answers; empty where it does not, and so where there is none.
+
+        ``None`` where nobody can call one.
+        """
         request = json.dumps(argv).encode() + b"\n" + payload
-        with contextlib.suppress(OSError):
-            answer = await self.place().shell.call(
-                self._nursery_path(), request, timeout_s=NURSERY_S
-            )
-            return answer.decode()
-        return ""
+        shell, path = self.place().shell, self._nursery_path()
+        try:
+            return (await shell.call(path, request, timeout_s=NURSERY_S)).decode()
+        except OSError as exc:
+            return None if exc.errno == errno.EOPNOTSUPP else ""
 
     def _nursery_path(self) -> str:
         return self.runner_path().removesuffix(".pyz") + ".sock"
@@ -345,6 +358,7 @@ class ShellWorker(Worker):
             raise OutpostFault(f"cannot read its log: {exc}", outpost=self.outpost) from exc
 
     async def send(self, message: Message) -> None:
+        await self._reach()
         path = posixpath.join(self._directory, "inbox.jsonl")
         script = 'cat >> "$1"'
         # Whatever a sender that was killed left half is a line of its own then.
@@ -367,6 +381,7 @@ class ShellWorker(Worker):
 
     async def kill(self) -> None:
         """Kill the runner, its understudy and everything of the worker; saves nothing."""
+        await self._reach()
         await self._outpost.call_runner("kill", self._directory)
 
     async def recover(self, environment: Environment) -> bool:
@@ -380,9 +395,11 @@ class ShellWorker(Worker):
         return False
 
     async def unsaved(self) -> str:
+        await self._reach()
         return (await self._outpost.call_runner("unsaved", self._directory)).strip()
 
     async def diff(self, options: Sequence[str]) -> bytes | None:
+        await self._reach()
         done = await self._outpost.try_runner("diff", self._directory, *options)
         if done.exit_code == ABSENT:
             return None
@@ -477,16 +494,9 @@ class ShellWorker(Worker):
                     dead = liveness in (Liveness.DEAD, Liveness.ABSENT) and not starting
 
 
-async def together(*parts: Awaitable[None]) -> None:
-    """Wait for all of these; raise the first trouble once none of them is under way."""
-    for outcome in await asyncio.gather(*parts, return_exceptions=True):
-        if outcome is not None:
-            raise outcome
-
-
 def hint_of(why: OSError) -> str:
-    """Return what a transport says to do about its trouble."""
-    return str(getattr(why, "hint", ""))
+    """Return what to do about a transport's trouble."""
+    return str(getattr(why, "hint", "")) or _MENDS.get(why.errno or 0, "")
 
 
 def _view(place: ShellPlace, order: WorkOrder, runner: str, directory: str) -> View:
