@@ -15,7 +15,7 @@ from outpost.ports import Setup
 from outpost.testing import Bench, BenchOptions
 from outpost.transports.desk import DeskShell
 from outpost.transports.desk_link import Patience
-from outpost.transports.shell import ShellPlace
+from outpost.transports.place import ShellPlace
 from outpost.wire.orders import Environment
 from tests.ssh_hosts import Host
 from tests.ssh_world import SshWorld

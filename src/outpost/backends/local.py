@@ -21,7 +21,8 @@ from outpost.model import Capabilities, Handle, Health, Quote, Task
 from outpost.ports import Setup
 from outpost.runner.disk import check_room
 from outpost.runner.main import probe
-from outpost.transports.shell import ShellOutpost, ShellPlace, ShellWorker
+from outpost.transports.place import ShellPlace
+from outpost.transports.shell import ShellOutpost, ShellWorker
 from outpost.transports.this_machine import ThisMachine
 from outpost.wire.orders import Environment, Limits, WorkOrder
 

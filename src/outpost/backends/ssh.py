@@ -19,8 +19,8 @@ from outpost.ports import Greeting, Setup
 from outpost.transports.desk import DeskShell
 from outpost.transports.desk_link import Patience
 from outpost.transports.fitness import LOOK, judge
+from outpost.transports.place import ShellPlace
 from outpost.transports.relay import RelayedOutpost
-from outpost.transports.shell import ShellPlace
 from outpost.transports.ssh import FINGERPRINT, Address, SshPipe, meet, open_pipe
 from outpost.wire.orders import Environment, Limits, WorkOrder
 

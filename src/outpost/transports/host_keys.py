@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncssh
 
-from outpost.transports.shell import Refused
+from outpost.transports.place import Refused
 
 if TYPE_CHECKING:
     from outpost.transports.ssh import Address

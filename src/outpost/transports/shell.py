@@ -11,40 +11,22 @@ import contextlib
 import errno
 import json
 import posixpath
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import replace
 
 from outpost.errors import Ambiguous, NotDispatched, OutpostFault, Rejected
 from outpost.model import Handle, Liveness, Observation, Sighting
-from outpost.ports import Completed, Outpost, Shell, Worker
+from outpost.ports import Completed, Outpost, Worker
 from outpost.transports.archive import runner_archive
+from outpost.transports.place import Refused, ShellPlace, hint_of
 from outpost.transports.variables import as_there
+from outpost.transports.view import TMUX_CONF, tmux, view_of
 from outpost.wire.events import Event, EventReader, LogDamaged
-from outpost.wire.orders import Environment, Message, View, WorkOrder
+from outpost.wire.orders import Environment, Message, WorkOrder
 from outpost.wire.tidying import Leftover, TidyOrder
 
 STOP_MARGIN_S = 30.0
-TMUX_CONF = b"""\
-set -g history-limit 50000
-set -g status-left-length 40
-set -g status-left "#S "
-set -g status-right-length 60
-set -g status-right "C-b d detaches, closing this stops the work"
-set -g window-status-format ""
-set -g window-status-current-format ""
-"""
-# Shows the pipe $1 until its writer goes; each line typed meanwhile goes into a file beside it.
-_SHOW = """\
-exec 3<&0
-(while IFS= read -r line; do printf '%s\\n' "$line" >> "${1%/*}/typed"; done) <&3 &
-cat "$1"
-kill $!
-"""
 _LACKING = 'for p in "$@"; do command -v "$p" >/dev/null 2>&1 || printf "%s\\n" "$p"; done'
-_MENDS = {
-    errno.ENOSPC: "outpost prune",
-    errno.EROFS: "have it work in another folder: root: or work_dir: of this outpost",
-}
 NO_FILE_CODE, NO_FILE = 2, b"can't open file"  # Python's, if the runner is not there
 ABSENT = 3  # the runner's exit code for a diff of a workspace that is not there
 PROBED = ".\n"
@@ -54,37 +36,6 @@ NURSERY_TRIES = 2
 VIEW_S = 3.0
 VIEW_POLL_S = 0.1
 START_S = 20.0
-
-
-class Refused(OSError):
-    """The place does not let us in, and will not until something is changed; ``hint`` says what."""
-
-    def __init__(self, message: str, *, hint: str) -> None:
-        super().__init__(message)
-        self.hint = hint
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShellPlace:
-    """Where and with which programs workers run: ``root`` is absolute, ``socket`` tmux's own.
-
-    ``is_here`` says that it is this machine, ``cache_max_mib`` how large all caches together may
-    be. ``machine`` is the id of the machine, where it has one. Every ``look_every_s``
-    seconds a silent worker is looked at, every ``poll_s`` one that is to end.
-    """
-
-    shell: Shell
-    root: str
-    python: str
-    tmux: str
-    socket: str
-    federation_id: str
-    environment: Mapping[str, str]
-    is_here: bool = False
-    cache_max_mib: int | None = None
-    machine: str = ""
-    look_every_s: float = 2.0
-    poll_s: float = 0.05
 
 
 class ShellOutpost(Outpost):
@@ -109,7 +60,7 @@ class ShellOutpost(Outpost):
             raise NotDispatched(exc.message, outpost=self.name, hint=exc.hint) from exc
         handle = self.handle_of(order["worker_id"])
         directory = handle.data["directory"]
-        order = {**order, "view": _view(place, order, self.runner_path(), directory)}
+        order = {**order, "view": view_of(place, order, self.runner_path(), directory)}
         if not place.is_here:
             order.pop("asked_at", None)
         path = posixpath.join(directory, "order.json")
@@ -161,7 +112,7 @@ class ShellOutpost(Outpost):
             **order,
             "workers": [name for name in order["workers"] if name not in names],
             "federation_id": place.federation_id,
-            "tmux": _tmux(place),
+            "tmux": tmux(place),
             "archive": runner_archive()[0],
             "cache_max_mib": place.cache_max_mib,
         }
@@ -409,11 +360,11 @@ class ShellWorker(Worker):
         return done.stdout
 
     async def attach(self) -> Sequence[str]:
-        tmux = _tmux(await self._outpost.reach())
+        client = tmux(await self._outpost.reach())
         for _ in range(round(VIEW_S / VIEW_POLL_S)):
-            done = await self._outpost.run([*tmux, "has-session", "-t", f"={self.id}"])
+            done = await self._outpost.run([*client, "has-session", "-t", f"={self.id}"])
             if done.exit_code == 0:
-                return self._outpost.on_terminal([*tmux, "attach-session", "-t", f"={self.id}"])
+                return self._outpost.on_terminal([*client, "attach-session", "-t", f"={self.id}"])
             await asyncio.sleep(VIEW_POLL_S)
         raise OutpostFault(
             f"{self.id} has no live view: its tmux session is not there",
@@ -492,29 +443,6 @@ class ShellWorker(Worker):
                     # One that has not said a word may be about to start.
                     starting = not reader.seq and loop.time() < began + START_S
                     dead = liveness in (Liveness.DEAD, Liveness.ABSENT) and not starting
-
-
-def hint_of(why: OSError) -> str:
-    """Return what to do about a transport's trouble."""
-    return str(getattr(why, "hint", "")) or _MENDS.get(why.errno or 0, "")
-
-
-def _view(place: ShellPlace, order: WorkOrder, runner: str, directory: str) -> View:
-    """Return the command that opens the live view: a detached tmux session named as the worker.
-
-    Without one of its own it shows the named pipe that the runner adds, and hands on what is
-    typed. ``interactive`` it is the agent's own screen.
-    """
-    size = ("-x", "160", "-y", "50")
-    shown: tuple[str, ...] = ("sh", "-c", _SHOW, "sh")
-    if order.get("interactive"):
-        shown = (place.python, "-I", "-S", runner, "screen", directory)
-    session = ("new-session", "-d", *size, "-s", order["worker_id"], "-c", "/", *shown)
-    return {"argv": [*_tmux(place), *session], "environment": dict(place.environment)}
-
-
-def _tmux(place: ShellPlace) -> list[str]:
-    return [place.tmux, "-L", place.socket, "-f", posixpath.join(place.root, "runner", "tmux.conf")]
 
 
 def _elsewhere(handle: Handle) -> Leftover:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from outpost.transports.desk_start import bootstrap_argv
-from outpost.transports.shell import Refused
+from outpost.transports.place import Refused
 
 if TYPE_CHECKING:
     import asyncssh

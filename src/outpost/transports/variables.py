@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from outpost.wire.orders import Environment
 
 if TYPE_CHECKING:
-    from outpost.transports.shell import ShellPlace
+    from outpost.transports.place import ShellPlace
 
 _OF_THIS_MACHINE = frozenset(
     (

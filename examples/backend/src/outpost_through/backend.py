@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from outpost.errors import OutpostFault, Unsupported
 from outpost.model import Capabilities, Handle, Health, Quote, Task
 from outpost.ports import Setup
-from outpost.transports.shell import ShellOutpost, ShellPlace, ShellWorker
+from outpost.transports.place import ShellPlace
+from outpost.transports.shell import ShellOutpost, ShellWorker
 from outpost_through.shell import ThroughShell
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
