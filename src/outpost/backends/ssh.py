@@ -59,7 +59,7 @@ class SshOptions(BaseModel):
     )
     host_key: str | None = Field(
         default=None,
-        description="The only host key it may have, as in a known_hosts file; ``outpost add``"
+        description="The only host key it may have, as in a known_hosts file; outpost add"
         " takes its SHA256 fingerprint, too.",
     )
     work_dir: str = Field(
