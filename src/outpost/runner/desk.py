@@ -418,7 +418,10 @@ class Desk:
             self._settle(command)
 
     def _hear(self, command: Command, fd: int) -> None:
-        data = os.read(fd, READ_BYTES)
+        try:
+            data = os.read(fd, READ_BYTES)
+        except ConnectionResetError:
+            data = b""  # who was called went without a word: no more than that comes
         command.said[command.pipes[fd][0]] += data
         if sum(map(len, command.said.values())) >= PIECE_BYTES:
             self._send(*command.take())

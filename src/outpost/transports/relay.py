@@ -8,7 +8,9 @@ the controller's mirror. Nothing that leads to the remote is ever at the place.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import posixpath
 import re
 import shutil
@@ -34,10 +36,11 @@ PIECE_BYTES = 4 << 20
 MIRROR_S = 540.0  # a start may take ten minutes in all
 RELAY_S = 300.0
 LEFT_S = 86_400.0  # then whoever was at an errand is dead
+BUNDLE_MOST_BYTES = 4 << 30  # of what is carried away: a machine may answer without an end
 WIP_REFS = "refs/outpost/wip/"
 _SECRETS = ("GIT_", "SSH_", "OUTPOST_GIT_")
 _COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
-_OTHERS = re.compile(WIP_REFS + r"[\w.-]+/[0-9a-f]{12}")
+_OTHERS = re.compile(WIP_REFS + r"w-[a-z0-9-]+/([0-9a-f]{12})")
 _MIRROR = (
     "import sys; sys.path.insert(0, sys.argv[1]); from outpost.runner.mirror import main; main()"
 )
@@ -186,7 +189,7 @@ class Relay:
         try:
             with _new(bundle) as file:
                 while piece := await shell.get(there, offset=file.tell()):
-                    file.write(piece)
+                    _add(file, piece)
         except OSError as exc:
             raise self._fault(f"cannot read from {self._outpost.name}: {exc}") from exc
 
@@ -208,11 +211,13 @@ class Relay:
     ) -> Iterator[Errand]:
         """Yield the beginnings of an errand, with room for its bundle as long as it lasts."""
         folder = Path(self._mirrors)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in folder.glob("w-*"):
-            if left.stat().st_mtime < time.time() - LEFT_S:
-                shutil.rmtree(left, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=f"{worker_id}.", dir=folder) as scratch:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _clear(folder)
+            room = tempfile.TemporaryDirectory(prefix=f"{worker_id}.", dir=folder)
+        except OSError as exc:
+            raise self._fault(f"cannot write to {folder}: {exc.strerror}") from exc
+        with room as scratch:
             yield {
                 "folder": self._mirrors,
                 "url": self._url,
@@ -300,6 +305,22 @@ def _new(path: str) -> BinaryIO:
     return Path(path).open("wb")
 
 
+def _clear(folder: Path) -> None:
+    """Remove what errands left that were killed."""
+    for left in folder.glob("w-*"):
+        # Another process may be done with its own just now.
+        with contextlib.suppress(FileNotFoundError):
+            if left.stat().st_mtime < time.time() - LEFT_S:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _add(file: BinaryIO, piece: bytes) -> None:
+    """Add to a bundle; raises ``OSError`` where it gets too large."""
+    if file.tell() + len(piece) > BUNDLE_MOST_BYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    file.write(piece)
+
+
 def _changes(have: Mapping[str, str], updates: Mapping[str, str]) -> dict[str, str]:
     return {ref: tip for ref, tip in updates.items() if have.get(ref, "") != tip}
 
@@ -312,9 +333,14 @@ def without_secrets(environment: Environment) -> Environment:
 
 
 def _others(have: Mapping[str, str], checkpoint: str) -> dict[str, str]:
-    """Return what is to be pushed besides a branch: work in progress that the remote lacks."""
+    """Return what is to be pushed besides a branch: work in progress that the remote lacks.
+
+    An agent can write there: only what is called by a worker and its own commit is in nobody's way.
+    """
+    named = {ref: _OTHERS.fullmatch(ref) for ref in have}
     return {
-        ref: tip
-        for ref, tip in have.items()
-        if (ref == checkpoint or _OTHERS.fullmatch(ref)) and have.get(there(ref)) != tip
+        ref: have[ref]
+        for ref, name in named.items()
+        if (ref == checkpoint or (name and have[ref].startswith(name[1])))
+        and have.get(there(ref)) != have[ref]
     }
