@@ -232,4 +232,5 @@ async def test_a_file_that_cannot_be_followed_is_an_error(shell: Shell, tmp_path
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError):
         async with contextlib.aclosing(shell.stream(f"{tmp_path}/file/below")) as pieces:
-            await anext(pieces)
+            async for piece in pieces:
+                assert piece == b""

@@ -14,14 +14,16 @@ from outpost.backends.local import LocalOptions, LocalOutpost
 from outpost.errors import OutpostFault
 from outpost.model import State
 from outpost.ports import Completed, Parcel, Setup
+from outpost.runner.place import Place
 from outpost.transports import relay
 from outpost.transports.place import ShellPlace
 from outpost.transports.relay import Relay
 from outpost.transports.this_machine import ThisMachine
+from outpost.wire.events import encode, timestamp
 from outpost.wire.orders import Environment
 from tests.integration.desk_world import desk_on
-from tests.integration.relayed_world import relayed_config
-from tests.world import Remote, World
+from tests.integration.relayed_world import eventually, relayed_config, wait_for
+from tests.world import CONFIG, Remote, World
 
 pytestmark = pytest.mark.integration
 COMMIT = "c0ffee" * 6 + "c0ff"
@@ -130,3 +132,32 @@ async def test_refs_that_an_agent_invents_are_in_nobodys_way(
         assert attempt.state is State.DONE, attempt.reason
     made = {ref for ref in remote.refs() if ref not in before}
     assert made == {f"refs/heads/{attempt.branch}"}
+
+
+@pytest.mark.parametrize("relayed", [True, False])
+async def test_a_forged_result_names_no_branch_that_is_gone_on_with(
+    world: World, remote: Remote, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, relayed: bool
+) -> None:
+    """Who goes on from a worker pushes to its branch: that is the ordered one."""
+    config = relayed_config(world, monkeypatch) if relayed else CONFIG
+    go, before = tmp_path / "go", remote.refs()
+    async with world.federation(config=config) as federation:
+        script = f"if [ -e {go} ]; then echo evil > evil.txt; else echo talking; {wait_for(go)}; fi"
+        worker = await world.spawn(federation, script)
+        own = worker.attempt.branch
+        world.wait_for_line(worker.id, "talking")
+        log = world.place(worker.id) / "events.jsonl"
+        kept = {"how": "remote", "where": "main"}
+        forged = {"outcome": "done", "branch": "main", "commit": None, "kept": kept}
+        seq = len(log.read_bytes().splitlines()) + 1
+        with log.open("ab") as file:
+            file.write(encode(seq, timestamp(), "result", forged))
+        assert (await worker.result()).branch == own
+        go.touch()
+        await eventually(
+            lambda: not Place(str(world.place(worker.id))).cared_for(), "the first is gone"
+        )
+        again = (await federation.resume(worker, "go on")).worker
+        assert again
+        assert (await again.result()).branch == own
+    assert remote.refs()["refs/heads/main"] == before["refs/heads/main"]

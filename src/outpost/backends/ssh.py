@@ -125,7 +125,11 @@ class SshOutpost(RelayedOutpost):
         except OSError as exc:
             raise self.fault(exc) from exc
         if self._place is None or facts != self._facts:
-            self._facts, self._place = facts, self._placed(facts)
+            try:
+                self._facts, self._place = facts, self._placed(facts)
+            except (AttributeError, KeyError, TypeError) as exc:
+                what = f"{self.name} does not say what machine it is: {exc!r}"
+                raise OutpostFault(what, outpost=self.name) from exc
         return self._place
 
     async def close(self) -> None:

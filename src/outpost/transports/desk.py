@@ -7,12 +7,14 @@ answer. It is opened by the first call and again by the first one after it was l
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from outpost.ports import Completed, Shell
+from outpost.runner.desk import MOST_BYTES
 from outpost.transports.desk_link import Asked, Link, LinkLost, Patience, Pipe, Traffic
 
 if TYPE_CHECKING:
@@ -23,6 +25,12 @@ WAIT_S = 60.0
 """One question whether a file has grown stands for so long."""
 ANSWER_S = 10.0
 """What the way there and back may take beyond a command's own time."""
+FILE_S = 120.0
+"""How long a piece of a file may take there and back: somebody may hold up only that."""
+SLOWEST_BYTES_PER_S = 8192
+GET_S = FILE_S + MOST_BYTES / SLOWEST_BYTES_PER_S
+MOST_ERRNO = 1 << 12
+MOST_DOUBLINGS = 16  # a machine may be away for days
 STEADY_S = 5.0
 """A connection that is lost sooner counts as one that failed."""
 
@@ -82,7 +90,9 @@ class DeskShell(Shell):
             "timeout_s": timeout_s,
         }
         asked = await self._ask(request, stdin, timeout_s + ANSWER_S, argv[0])
-        exit_code = asked.done.result()["exit_code"]
+        exit_code = asked.done.result().get("exit_code")
+        if type(exit_code) is not int:
+            raise _nonsense(argv[0])
         stdout, stderr = bytes(asked.stdout), bytes(asked.stderr)
         return Completed(exit_code=exit_code, stdout=stdout, stderr=stderr)
 
@@ -92,10 +102,11 @@ class DeskShell(Shell):
         return bytes(asked.stdout)
 
     async def put(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
-        await self._ask({"verb": "put", "path": path, "mode": mode}, data, None, path)
+        seconds = FILE_S + len(data) / SLOWEST_BYTES_PER_S
+        await self._ask({"verb": "put", "path": path, "mode": mode}, data, seconds, path)
 
     async def get(self, path: str, *, offset: int = 0) -> bytes:
-        asked = await self._ask({"verb": "get", "path": path, "offset": offset}, b"", None, path)
+        asked = await self._ask({"verb": "get", "path": path, "offset": offset}, b"", GET_S, path)
         return bytes(asked.stdout)
 
     async def stream(self, path: str, *, offset: int = 0) -> AsyncGenerator[bytes, None]:
@@ -116,9 +127,8 @@ class DeskShell(Shell):
                 _check(asked.done.result(), path)
             except LinkLost:
                 continue
-            if asked.stdout:
-                offset += len(asked.stdout)
-                yield bytes(asked.stdout)
+            offset += len(asked.stdout)
+            yield bytes(asked.stdout)
 
     async def close(self) -> None:
         """End the connection, and with it the desk; a later call opens another."""
@@ -201,7 +211,8 @@ class DeskShell(Shell):
     def _failed(self, why: OSError, at: float) -> None:
         if not self._failures:
             self._failed_at = at
-        pause_s = min(self._patience.pause_least_s * 2**self._failures, self._patience.pause_most_s)
+        doublings = min(self._failures, MOST_DOUBLINGS)
+        pause_s = min(self._patience.pause_least_s * 2**doublings, self._patience.pause_most_s)
         self._retry_at = at + pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - to spread tries
         self._failures += 1
         self._why = why
@@ -212,7 +223,14 @@ def _check(answer: Header, subject: str) -> None:
     if "error" not in answer:
         return
     if answer["error"] == "TimeoutError":
-        raise TimeoutError(f"{subject}: {answer['text']}")
-    if answer["errno"] is None:
-        raise ValueError(answer["text"])
-    raise OSError(answer["errno"], os.strerror(answer["errno"]), subject)
+        raise TimeoutError(f"{subject}: {answer.get('text')}")
+    number = answer.get("errno")
+    if number is None:
+        raise ValueError(answer.get("text"))
+    if type(number) is not int or not 0 < number < MOST_ERRNO:
+        raise _nonsense(subject)
+    raise OSError(number, os.strerror(number), subject)
+
+
+def _nonsense(subject: str) -> OSError:
+    return OSError(errno.EPROTO, os.strerror(errno.EPROTO), subject)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from outpost.runner.desk import Header
 
 BATCH_BYTES = 1 << 17
+ANSWER_MOST_BYTES = 256 << 20  # of one request: a machine may talk without an end
 CLOSE_S = 5.0
 LAST_WORDS_S = 1.0
 _COUNTED = ("run", "call", "put", "get")
@@ -88,6 +89,11 @@ class Asked:
     def take(self, header: Header, payload: bytes) -> bool:
         """Add an answer; returns whether it was the last one."""
         length = header.get("stdout", len(payload))
+        if type(length) is not int or len(self.stdout) + len(self.stderr) > ANSWER_MOST_BYTES:
+            if not self.done.done():
+                self.done.set_exception(OSError(errno.EFBIG, os.strerror(errno.EFBIG)))
+                self.done.exception()  # it may be that nobody waits for it any more
+            return True
         self.stdout += payload[:length]
         self.stderr += payload[length:]
         if "stdout" in header and "exit_code" not in header:

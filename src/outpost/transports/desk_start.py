@@ -82,7 +82,7 @@ class Doorstep:
             return bytes(rest)
         if _NONE in noise and noise.endswith(b"\n"):
             raise _no_python(bytes(noise))
-        if len(noise) > NOISE_MOST_BYTES:
+        if len(self._heard) > NOISE_MOST_BYTES:
             raise self.failure("says too much before anything is started")
         return None
 

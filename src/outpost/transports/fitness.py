@@ -40,7 +40,7 @@ def judge(said: str, least_mib: int) -> Health:
         return Health(
             ok=False, detail=f"{names} {are} not installed there", hint=_install(missing, told)
         )
-    version = re.search(r"(\d+)\.(\d+)[.\d]*", "".join(told.get("git", [])))
+    version = re.search(r"([0-9]{1,9})\.([0-9]{1,9})[.0-9]*", "".join(told.get("git", [])))
     if version and tuple(map(int, version.groups())) < GIT_LEAST:
         least = ".".join(map(str, GIT_LEAST))
         return Health(
@@ -55,7 +55,7 @@ def judge(said: str, least_mib: int) -> Health:
             hint="say another work_dir: for this outpost in the configuration",
         )
     free_kib, _, folder = told.get("free", [""])[0].partition(" ")
-    if not free_kib.isdigit():
+    if not re.fullmatch("[0-9]{1,18}", free_kib):
         return Health(ok=False, detail=f"its disk cannot be looked at: {said.strip()[-200:]}")
     free_mib = int(free_kib) // 1024
     if free_mib < least_mib:

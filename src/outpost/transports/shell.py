@@ -142,7 +142,7 @@ class ShellOutpost(Outpost):
         if done.exit_code:
             reason = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
             raise OutpostFault(f"the runner on {self.name} failed: {reason}", outpost=self.name)
-        return done.stdout.decode()
+        return done.stdout.decode("utf-8", "replace")
 
     async def try_runner(
         self, *arguments: str, stdin: bytes = b"", program: Sequence[str] = ()
@@ -173,7 +173,14 @@ class ShellOutpost(Outpost):
         probe = ("probe", root, self.place().federation_id, *only)
         rows, end, _ = (await self._ask_nursery(probe) or "").rpartition(PROBED)
         text = rows if end else await self.call_runner(*probe)
-        return [json.loads(line) for line in text.splitlines()]
+        try:
+            found = [json.loads(line) for line in text.splitlines()]
+            return [
+                {"worker_id": it["worker_id"], "liveness": Liveness(it["liveness"])} for it in found
+            ]
+        except (ValueError, KeyError, TypeError, RecursionError) as exc:
+            what = f"{self.name} says nothing sensible of its workers: {text[:80]!r}"
+            raise OutpostFault(what, outpost=self.name) from exc
 
     async def run(
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 30
@@ -186,6 +193,8 @@ class ShellOutpost(Outpost):
             )
         except OSError as exc:
             raise self.fault(exc) from exc
+        except ValueError as exc:
+            raise OutpostFault(f"{self.name} refuses: {exc}", outpost=self.name) from exc
 
     async def start(self, directory: str, environment: Environment) -> str:
         """Start the runner on an order that lies ready; idempotent, as it takes the worker's lock.
@@ -217,7 +226,8 @@ class ShellOutpost(Outpost):
         request = json.dumps(argv).encode() + b"\n" + payload
         shell, path = self.place().shell, self._nursery_path()
         try:
-            return (await shell.call(path, request, timeout_s=NURSERY_S)).decode()
+            answer = await shell.call(path, request, timeout_s=NURSERY_S)
+            return answer.decode("utf-8", "replace")
         except OSError as exc:
             return None if exc.errno == errno.EOPNOTSUPP else ""
 

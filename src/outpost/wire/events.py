@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 RELAY = "relay"  # how work is kept that its worker has pushed and the controller not yet
 VOID = b"\x18"  # ends a line cut short by its writer's death; JSON never holds this byte
 
+LINE_MOST_BYTES = 64 << 20
+
 EVENT_TYPES = (
     "status",
     "log",
@@ -115,7 +117,7 @@ def decode(line: bytes) -> Event:
         return Event(
             int(fields.pop("seq")), str(fields.pop("time")), str(fields.pop("type")), fields
         )
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         raise LogDamaged(f"not an event: {line[:80]!r}") from exc
 
 
@@ -140,6 +142,8 @@ class EventReader:
         after what stands before it.
         """
         *lines, self._held = (self._held + data).split(b"\n")
+        if len(self._held) > LINE_MOST_BYTES:
+            raise LogDamaged("a line without an end")
         for line in lines:
             end = self.offset + len(line) + 1
             if not line.endswith(VOID):

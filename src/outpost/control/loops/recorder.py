@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 
 from outpost.errors import StoreError
 from outpost.model import Attempt
@@ -12,6 +13,9 @@ from outpost.ports import Store
 GATHER_S = 0.01
 """How long what is learnt waits for more to be stored with it."""
 AGAIN_S = 1.0
+
+
+logger = logging.getLogger("outpost.controller.supervise")
 
 
 class Recorder:
@@ -57,6 +61,11 @@ class Recorder:
                 self.trouble = ""
             except StoreError as exc:
                 self.trouble = exc.message
+                await asyncio.sleep(AGAIN_S)
+            except Exception as exc:
+                # A fault of ours about one attempt is no reason to forget all others.
+                self.trouble = f"{type(exc).__name__}: {exc}"
+                logger.exception("storing what was learnt failed")
                 await asyncio.sleep(AGAIN_S)
 
     async def _write(self) -> None:
