@@ -244,6 +244,14 @@ def test_a_resumed_session_pays_for_this_run_only() -> None:
     assert total(told, "cost_microusd") == 10_000
 
 
+def test_totals_that_forgot_a_run_that_was_killed_are_counted_from_where_they_begin() -> None:
+    use = {"m": {"inputTokens": 10, "costUSD": 0.01}}
+    entry = result(total_cost_usd=0.01, modelUsage=use, model_usage_since_last_result=use)
+    emissions = read(agent_with(resumes="x", cost=20_000), entry)
+    assert total(emissions, "input_tokens") == 10
+    assert total(emissions, "cost_microusd") == 10_000
+
+
 def test_a_guessed_price_is_unknown() -> None:
     use = {"m": {"inputTokens": 5, "costUSD": 0.5, "costBasis": "unknown"}}
     emissions = read(agent_with(), result(modelUsage=use, total_cost_usd=0.5))

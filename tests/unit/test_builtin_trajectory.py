@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outpost.runner.builtin.trajectory import Trajectory, repaired
+from outpost.runner.builtin.trajectory import FILE, Trajectory, repaired
 from outpost.runner.builtin.trimming import trim
 from tests.doubles.messages_request import check_request
 
@@ -85,8 +85,8 @@ def test_it_is_saved_and_taken_up(tmp_path: Path) -> None:
     assert same.messages[1]["content"][0] == thought
 
     other = Trajectory(str(tmp_path / "other"), model="another", system="")
-    assert not other.take_over(str(tmp_path / "nowhere"))
-    assert other.take_over(str(tmp_path))
+    assert not other.take_over(str(tmp_path / "nowhere" / FILE))
+    assert other.take_over(str(tmp_path / FILE))
     assert (other.steps, other.cost_microusd, other.always) == (0, 0, [])
     assert [block["type"] for block in other.messages[1]["content"]] == ["tool_use", "tool_use"]
 

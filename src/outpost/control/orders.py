@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -14,6 +15,7 @@ from outpost.wire.orders import (
     PermissionRules,
     Price,
     Resume,
+    Transcript,
     WorkOrder,
 )
 
@@ -38,6 +40,12 @@ _CUT_SHORT = """
 An earlier attempt at this was cut short; what it had done is on this branch. Go on from there.
 """
 _GO_ON = "Go on where you left off."
+_GO_ON_ELSEWHERE = (
+    "You were interrupted: the program that ran you, or its machine, was lost. You go on at another"
+    " place, in a workspace of its own: the folder you are in now, on the branch `{branch}`. It"
+    " holds what could be saved of your work: the last of it may be missing, and paths of the"
+    " earlier workspace mean nothing here. Look at what is there, then go on where you left off."
+)
 _GO_ON_AFTER = (
     "You were interrupted: the program that ran you was ended from outside. Your workspace is as"
     " you left it. Go on where you left off."
@@ -61,7 +69,8 @@ class Earlier:
     ``body`` is the first task's text, ``resume`` where the earlier worker left off, if that is at
     the same place; ``from_refs`` are the refs that may hold its work. ``again``: it is the same
     task, whose last attempt did not come to its own end. ``alone``: none of its attempts can come
-    back.
+    back. ``elsewhere`` is the attempt at another place that had the last conversation, and
+    ``transcript`` what could be had of that.
     """
 
     body: str
@@ -69,6 +78,8 @@ class Earlier:
     from_refs: tuple[str, ...] = ()
     again: bool = False
     alone: bool = False
+    elsewhere: Attempt | None = None
+    transcript: bytes | None = None
 
 
 def within_means(terms: Terms, task: Task, best: Candidate) -> Terms:
@@ -117,6 +128,8 @@ def build_order(
         order["prices"] = dict(terms.prices)
     if earlier and earlier.resume:
         order["resume"] = earlier.resume
+    if earlier and (transcript := _transcript(earlier, attempt.branch)):
+        order["transcript"] = transcript
     if earlier and earlier.from_refs:
         order["from_refs"] = list(earlier.from_refs)
     if earlier and earlier.alone:
@@ -124,6 +137,19 @@ def build_order(
     if task.interactive:
         order["interactive"] = True
     return order
+
+
+def _transcript(earlier: Earlier, branch: str) -> Transcript | None:
+    """Return the conversation that an attempt may go on in, and what it is told then."""
+    told = earlier.elsewhere and earlier.elsewhere.session_id
+    if not told or not earlier.transcript:
+        return None
+    data = binascii.b2a_base64(earlier.transcript, newline=False).decode()
+    return {
+        "session_id": told,
+        "prompt": _GO_ON_ELSEWHERE.format(branch=branch),
+        "data": data,
+    }
 
 
 def prompt(task: Task, branch: str, earlier: Earlier | None) -> str:

@@ -190,6 +190,7 @@ class Parts:
             author=await self._author(),
             environment=self.intake.worker_environment,
             terms=self.intake.terms,
+            outposts=(await self.sites()).backend,
         )
 
     async def queue(self) -> Queue:

@@ -127,6 +127,7 @@ class Succession:
         refs = (branches[0], f"{CHECKPOINTS}{task.id}", *branches[1:])
         there = list(takewhile(lambda it: it.died and it.outpost == outpost, begun))
         resume: Resume | None = None
+        elsewhere = None if there else next((it for it in begun if it.session_id), None)
         if there:
             last = there[0]
             costs = [it.usage.cost_microusd for it in there if it.session_id == last.session_id]
@@ -137,7 +138,14 @@ class Succession:
                 "cost_microusd": sum(known) if len(known) == len(costs) else None,
                 "tree": there[-1].id,
             }
-        return Earlier(body=task.body, resume=resume, from_refs=refs, again=True, alone=alone)
+        return Earlier(
+            body=task.body,
+            resume=resume,
+            from_refs=refs,
+            again=True,
+            alone=alone,
+            elsewhere=elsewhere,
+        )
 
     async def _newest(self, attempt: Attempt) -> Attempt:
         """Return the worker that went on last from this one, or this one."""

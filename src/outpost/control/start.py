@@ -13,6 +13,7 @@ from outpost.control.orders import Terms, build_order, within_means
 from outpost.control.resume import Succession
 from outpost.control.situation import Looker, Site, Situation
 from outpost.control.tasks import Defaults, branch_name, new_id
+from outpost.control.transcripts import fetched
 from outpost.errors import Ambiguous, NotDispatched, OutpostFault, Rejected
 from outpost.model import (
     Attempt,
@@ -81,6 +82,7 @@ class Starter:
     author: Mapping[str, str]
     environment: Callable[[str], Environment]
     terms: Callable[[Task], Terms]
+    outposts: Callable[[str], Outpost]
 
     async def decide(self, task: Task) -> Decision:
         """Return where a task would go now; asks every outpost, starts and stores nothing."""
@@ -219,13 +221,17 @@ class Starter:
         assert site.outpost
         # The password travels apart: the agent can read the order.
         repo_url, environment = apart(task.repo_url, self.environment(task.agent.name))
+        earlier = await Succession(store=self.store).earlier(task, site.name)
+        if earlier and earlier.elsewhere:
+            transcript = await fetched(earlier.elsewhere, self.outposts, environment)
+            earlier = replace(earlier, transcript=transcript)
         order = build_order(
             replace(task, repo_url=repo_url),
             attempt,
             within_means(self.terms(task), task, best),
             federation_id=self.federation_id,
             author=self.author,
-            earlier=await Succession(store=self.store).earlier(task, site.name),
+            earlier=earlier,
         )
         try:
             handle = await self._spawn(site.outpost, order, environment)

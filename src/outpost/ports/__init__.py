@@ -145,6 +145,14 @@ class Worker(ABC):
         """
         raise Unsupported(f"workers on {self.outpost} push by themselves")
 
+    async def transcript(self, session_id: str, environment: Environment) -> bytes | None:
+        """Return its agent's conversation, for a runner elsewhere to go on in; ``None``: none.
+
+        There is none to be had from an agent that cannot hand it on, or where it is too large.
+        ``environment`` is what the agent has. Raises ``OutpostFault`` for a place out of reach.
+        """
+        return None
+
     @abstractmethod
     async def unsaved(self) -> str:
         """Say in a few words what work at its place exists nowhere else; empty if there is none.

@@ -1,6 +1,6 @@
-"""The runner's commands: start, nursery, kill, unsaved, recover, probe, agent, tidy.
+"""The runner's commands: start, nursery, kill, unsaved, recover, probe, agent, tidy, transcript.
 
-``start`` and ``recover`` read variables on standard input, ``tidy`` its order.
+``start``, ``recover`` and ``transcript`` read variables on standard input, ``tidy`` its order.
 """
 
 from __future__ import annotations
@@ -73,6 +73,10 @@ def main(arguments: Sequence[str]) -> int:
         from outpost.runner import difference  # noqa: PLC0415 - as below
 
         return difference.print_difference(Place(rest[0]), rest[1:])
+    if verb == "transcript" and len(rest) == 2:
+        from outpost.runner import transcript  # noqa: PLC0415 - as below
+
+        return transcript.print_transcript(Place(rest[0]), rest[1], json.load(sys.stdin))
     from outpost.runner import nursery, removal, unsaved, work  # noqa: PLC0415 - a probe needs none of it
 
     if verb == "start" and rest:
@@ -93,7 +97,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     print(
         "usage: runner start|kill|unsaved|recover DIR, nursery SOCKET [MIB], tidy ROOT,"
-        " probe ROOT ID [WORKER], agent NAME DIR",
+        " probe ROOT ID [WORKER], agent NAME DIR, transcript DIR SESSION",
         file=sys.stderr,
     )
     return 2

@@ -9,6 +9,7 @@
     ROOT/workers/WORKER/          private (0700)
         order.json                the work order
         task.md                   the prompt
+        transcript                an earlier attempt's conversation from another place, compressed
         events.jsonl              the event log
         inbox.jsonl               messages to the worker, one a line
         events.jsonl.reserve      room set aside for the log's end, should the disk fill up

@@ -24,6 +24,7 @@ from outpost.runner.reserve import Reserve
 from outpost.runner.settings import Settings
 from outpost.runner.spending import Spending
 from outpost.runner.stopping import Stopping, asked_before_death
+from outpost.runner.transcript import gone_on_in
 from outpost.runner.working import Working
 from outpost.runner.workspace import Saved, Workspace
 from outpost.wire.redact import redactor_of
@@ -145,9 +146,10 @@ class Work:
         release(self.place.path("pane"))
 
     def _headless(self) -> tuple[Ending, int | None]:
-        self.working = Working(
-            self.place, self.order, self.log, self.loop, self.stopping, self.spending
-        )
+        order = gone_on_in(self.place, self.order, self.environment)
+        if order is self.order and "transcript" in order:
+            self._note("the earlier conversation cannot be gone on with here")
+        self.working = Working(self.place, order, self.log, self.loop, self.stopping, self.spending)
         self._prepare()
         return self.working.run(self._agent_environment, self._put_settings_on)
 

@@ -17,7 +17,9 @@ from dataclasses import replace
 from outpost.errors import Ambiguous, NotDispatched, OutpostFault, Rejected
 from outpost.model import Handle, Liveness, Observation, Sighting
 from outpost.ports import Completed, Outpost, Worker
+from outpost.runner.transcript import MOST_BYTES, is_name
 from outpost.transports.archive import runner_archive
+from outpost.transports.ordering import put_order
 from outpost.transports.place import Refused, ShellPlace, hint_of
 from outpost.transports.variables import as_there
 from outpost.transports.view import TMUX_CONF, tmux, view_of
@@ -63,12 +65,11 @@ class ShellOutpost(Outpost):
         order = {**order, "view": view_of(place, order, self.runner_path(), directory)}
         if not place.is_here:
             order.pop("asked_at", None)
-        path = posixpath.join(directory, "order.json")
         try:
             # The runner first: an order that nobody carries out would stand there like a worker.
             if self._uploaded != self.runner_path():
                 await self._upload(place)
-            await place.shell.put(path, json.dumps(order).encode())
+            await put_order(place, directory, order)
         except OSError as exc:
             what = f"cannot write to {self.name}: {exc.strerror or exc}"
             raise NotDispatched(what, outpost=self.name, hint=hint_of(exc)) from exc
@@ -354,6 +355,16 @@ class ShellWorker(Worker):
             if event.type == "result":
                 return True
         return False
+
+    async def transcript(self, session_id: str, environment: Environment) -> bytes | None:
+        if not is_name(session_id):
+            return None
+        there = json.dumps(as_there(environment, await self._reach())).encode()
+        done = await self._outpost.try_runner(
+            "transcript", self._directory, session_id, stdin=there
+        )
+        whole = not done.exit_code and len(done.stdout) <= MOST_BYTES
+        return done.stdout if whole else None
 
     async def unsaved(self) -> str:
         await self._reach()

@@ -76,6 +76,18 @@ class Resume(TypedDict):
     tree: str
 
 
+class Transcript(TypedDict):
+    """The conversation of an attempt that was cut short at another place.
+
+    ``prompt`` is said to an agent that can go on in it, instead of the order's. ``data``: what the
+    runner there printed, in base64; it is taken out on the way and put beside the order.
+    """
+
+    session_id: str
+    prompt: str
+    data: NotRequired[str]
+
+
 class Environment(TypedDict):
     """Variables for the agent and for git. May hold secrets: travels apart, 0600, read once."""
 
@@ -100,7 +112,7 @@ class WorkOrder(TypedDict):
     ``from_refs``: refs of the remote, in full, where an earlier attempt left its work: the worker
     begins from the first of them that is there, or from a later one that is newer, as they are once
     the task's lease is taken. ``unprepared``: why the remote did not give what the controller was
-    to bring here.
+    to bring here. ``transcript``: the conversation to go on in where there is no ``resume``.
     """
 
     version: int
@@ -121,6 +133,7 @@ class WorkOrder(TypedDict):
     permissions: NotRequired[PermissionRules]
     prices: NotRequired[dict[str, Price]]
     resume: NotRequired[Resume]
+    transcript: NotRequired[Transcript]
     branch_settings: NotRequired[bool]
     interactive: NotRequired[bool]
     view: NotRequired[View]

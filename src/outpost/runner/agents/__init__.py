@@ -121,6 +121,17 @@ class Agent:
         """
         return False
 
+    def transcript(self, session_id: str) -> str:
+        """Return the file that holds a conversation had here; empty: none can be handed on."""
+        return ""
+
+    def adopt(self, session_id: str, transcript: bytes) -> bool:
+        """Take up a conversation from another place: an order may ``resume`` it from now on.
+
+        ``False``: it cannot, and nothing was done. Raises ``OSError``.
+        """
+        return False
+
     def last_words(self) -> list[Emission]:
         """Return the events that only the end of a run brings to light, before ``finish``."""
         return []

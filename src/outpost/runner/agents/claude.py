@@ -18,6 +18,7 @@ import os
 import time
 
 from outpost.runner.agents import Agent, Ending
+from outpost.runner.agents import claude_transcripts as transcripts
 from outpost.runner.agents.claude_bill import Bill
 from outpost.runner.agents.claude_questions import Questions
 from outpost.runner.agents.claude_rest import Rest
@@ -34,6 +35,7 @@ from outpost.runner.agents.reading import (
     text,
 )
 from outpost.runner.permissions import DEFAULT_RULES, Permissions
+from outpost.runner.place import Place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -148,7 +150,8 @@ class ClaudeAgent(Agent):
             cost = self._bill.session_cost_microusd
             self._bill = Bill(resumed=True, resumed_cost_microusd=cost)
         elif self._lost():
-            told = [self.order["title"], LOST, self.order["prompt"], self._first, text]
+            order = self.order
+            told = [order["title"], order["body"], LOST, order["prompt"], self._first, text]
             self._first = "\n\n".join(dict.fromkeys(told))
             self._resumes = False
             self.session_id = session_id(self.order["worker_id"])
@@ -165,6 +168,12 @@ class ClaudeAgent(Agent):
     def environment(self) -> dict[str, str]:
         """Keep one worker from replacing the program under all the others."""
         return {"DISABLE_AUTOUPDATER": "1"}
+
+    def transcript(self, session_id: str) -> str:
+        return transcripts.newest(self.given, session_id)
+
+    def adopt(self, session_id: str, transcript: bytes) -> bool:
+        return transcripts.put(self.given, Place(self.directory).tree, session_id, transcript)
 
     def _message(self, said: str) -> bytes:
         """Return a message as a line of input, and note that it is yet to be heard."""

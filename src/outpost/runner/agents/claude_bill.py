@@ -69,7 +69,7 @@ class Bill:
             recent = result.get("model_usage_since_last_result")
             if self._resumed and isinstance(recent, dict):
                 self._start_from(models, usd or 0.0, recent)
-            if self._resumed_cost is not None:
+            elif self._resumed_cost is not None:
                 self._before_usd = (number(self._resumed_cost) or 0.0) / 1e6
         totals: dict[str, list[int]] = {}
         for name, use in models.items():

@@ -15,7 +15,7 @@ from outpost.runner.builtin.channel import Channel
 from outpost.runner.builtin.request import surroundings, system_text
 from outpost.runner.builtin.settings import BadSettings, Settings
 from outpost.runner.builtin.shell import Shell
-from outpost.runner.builtin.trajectory import Trajectory
+from outpost.runner.builtin.trajectory import EARLIER, FILE, Trajectory
 from outpost.wire.prices import price
 
 TYPE_CHECKING = False
@@ -164,8 +164,10 @@ def _take_over(trajectory: Trajectory, directory: str, channel: Channel, order: 
     resume = order.get("resume")
     if resume and resume["session_id"]:
         earlier = os.path.basename(resume["session_id"])
-        if not trajectory.take_over(os.path.join(os.path.dirname(directory), earlier)):
+        if not trajectory.take_over(os.path.join(os.path.dirname(directory), earlier, FILE)):
             channel.emit("progress", text="the earlier conversation is gone: starting anew")
+    else:
+        trajectory.take_over(os.path.join(directory, EARLIER))
 
 
 def _tell_session(channel: Channel, order: WorkOrder, settings: Settings) -> None:

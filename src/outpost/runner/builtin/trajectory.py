@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     Message = dict[str, Any]
 
 FILE = "trajectory.json"
+EARLIER = "earlier.json"
+"""An earlier attempt's, from another place."""
 VERSION = 1
 INTERRUPTED = "[interrupted: this call did not end, and may or may not have had its effect]"
 THINKING = ("thinking", "redacted_thinking")
@@ -93,9 +95,9 @@ class Trajectory:
         self.always = state["always"]
         return True
 
-    def take_over(self, directory: str) -> bool:
+    def take_over(self, path: str) -> bool:
         """Take over the conversation of another worker; ``False``: there is none."""
-        state = _read(os.path.join(directory, FILE))
+        state = _read(path)
         if state is None:
             return False
         self._take_conversation(state)
@@ -136,10 +138,23 @@ def _answer_calls(whole: list[Message], follower: Message | None) -> None:
         whole.append({"role": "user", "content": missing})
 
 
+def is_whole(data: bytes) -> bool:
+    """Whether this is a file of ours that can be gone on from."""
+    state = _parsed(data)
+    return state is not None and {"model", "system", "messages"} <= state.keys()
+
+
 def _read(path: str) -> dict[str, Any] | None:
     try:
         with open(path, "rb") as file:
-            state: dict[str, Any] = json.load(file)
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+            return _parsed(file.read())
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return state if state.get("version") == VERSION else None
+
+
+def _parsed(data: bytes) -> dict[str, Any] | None:
+    try:
+        state: dict[str, Any] = json.loads(data)
+    except ValueError:
+        return None
+    return state if isinstance(state, dict) and state.get("version") == VERSION else None
