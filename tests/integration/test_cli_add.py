@@ -358,7 +358,8 @@ def test_the_guide_shows_what_is_printed(cli: Cli, file: Path) -> None:
     page = (Path(__file__).parents[2] / "docs/how-to/add-an-outpost.md").read_text()
     blocks = re.findall(r"^```(?:yaml|console)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     file.write_text(blocks[0])
-    for block in blocks[1:]:
+    # What a machine is asked before it is added is shown with a machine, elsewhere.
+    for block in (it for it in blocks[1:] if not it.startswith("$ outpost add ssh")):
         command, _, shown = block.partition("\n")
         ran = cli(*shlex.split(command)[2:])
         if shown:
