@@ -7,7 +7,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ class LoneWorker:
 
     def attempt(self) -> Attempt:
         """Return what the log says of the attempt."""
-        attempt = BORN
+        attempt = replace(BORN, branch=self.place.order()["branch"])
         for event in self.events():
             attempt = fold(attempt, event)
         return attempt
