@@ -15,7 +15,7 @@ from outpost.config.models import (
     SourcesConfig,
     StoreConfig,
 )
-from outpost.config.secrets import SecretRef
+from outpost.secrets import SecretRef
 
 __all__ = [
     "AgentConfig",

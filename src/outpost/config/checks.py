@@ -20,9 +20,7 @@ from outpost.config.words import fields_at, problems_of
 from outpost.errors import nearest
 from outpost.runner.agents import NAMES
 
-COMMON_FIELDS = tuple(
-    name for name in fields_at(OutpostConfig) if name not in ("options", "installed")
-)
+COMMON_FIELDS = tuple(name for name in fields_at(OutpostConfig) if name != "options")
 _REQUIRED_FIELDS = ("name", "type")
 _PRICE_PARTS = ("price_vcpu_hourly", "price_gib_hourly")
 _AGENT_WITH_ARGV = "command"
@@ -33,22 +31,20 @@ _NOT_FOR_ARGV: tuple[str, ...] = (
 )
 
 
-def split_options(plain: Any, kinds: KindRegistry) -> Any:
-    """Move what is not common to all outposts into their ``options`` and look up their kinds."""
+def split_options(plain: Any) -> Any:
+    """Move what is not common to all outposts into their ``options``."""
     items = plain.get("outposts")
     if not isinstance(items, list):
         return plain
-    return {**plain, "outposts": [_split(item, kinds) for item in items]}
+    return {**plain, "outposts": [_split(item) for item in items]}
 
 
-def _split(item: Any, kinds: KindRegistry) -> Any:
+def _split(item: Any) -> Any:
     if not isinstance(item, dict):
         return item
     common = {key: value for key, value in item.items() if key in COMMON_FIELDS}
     options = {key: value for key, value in item.items() if key not in COMMON_FIELDS}
-    kind = item.get("type")
-    installed = not isinstance(kind, str) or kinds.installed(kind)
-    return {**common, "options": options, "installed": installed}
+    return {**common, "options": options}
 
 
 def check(root: Node, plain: Any, kinds: KindRegistry, lines: Lines) -> Iterator[Problem]:
@@ -84,11 +80,10 @@ def _check_kind(
         return
     at_type = (*path, "type")
     if not kinds.installed(kind):
-        if not kinds.planned(kind):
-            known = kinds.names()
-            hint = nearest(kind, known) or listing("known", known)
-            text = f"unknown type {kind[:40]!r}{hint}"
-            yield Problem(root.index_of(at_type), show_path(at_type), text)
+        known = kinds.names()
+        hint = nearest(kind, known) or listing("known", known)
+        text = f"unknown type {kind[:40]!r}{hint}"
+        yield Problem(root.index_of(at_type), show_path(at_type), text)
         return
     if not options and kind in WITHOUT_REQUIRED_OPTIONS:
         return
@@ -105,7 +100,7 @@ def _check_kind(
 def _check_misspelt(
     root: Node, path: Path, item: dict[str, Any], options: dict[str, Any]
 ) -> Iterator[Problem]:
-    """Options of a kind that is not installed may be anything, but not a required field."""
+    """Without a required field nothing is known of the others: is it one of them, misspelt?"""
     absent = [name for name in _REQUIRED_FIELDS if name not in item]
     for key in options:
         if hint := nearest(key, absent):

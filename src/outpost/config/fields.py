@@ -9,17 +9,16 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
-from outpost.config.secrets import SecretRef
-from outpost.durations import PATTERN as DURATION_PATTERN
-from outpost.durations import parse_duration
+from outpost.durations import duration_field
 from outpost.model import Priority
+from outpost.model.option_fields import AS_DURATION, VARIABLE
 from outpost.runner.permissions import PATTERN
+from outpost.secrets import SecretRef
 
 BRANCH_PLACEHOLDERS = ("issue", "attempt", "task")
 MOST_DOLLARS = 1_000_000
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HTTP_URL = re.compile(r"https?://[^\s@/?#]+(/[^\s@?#]*)?")
 # What git refuses in a branch name, from git-check-ref-format(1).
 _BAD_IN_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.(/|$)|\.lock(/|$)|^[-/.]|/$")
@@ -37,12 +36,6 @@ def _outpost_name(text: str) -> str:
             "a name is 1 to 63 letters, digits, '.', '_' and '-', and begins with a letter or digit"
         )
     return text
-
-
-def _duration(value: object) -> float:
-    if not isinstance(value, str):
-        raise ValueError("write a duration with its unit, such as 45s, 30m, 2h, 1h30m or 1d")  # noqa: TRY004 - pydantic collects ValueError
-    return parse_duration(value)
 
 
 def _time_limit(seconds: float) -> float:
@@ -79,7 +72,7 @@ def _permission_pattern(text: str) -> str:
 
 
 def _variable(text: str) -> str:
-    if not _VARIABLE.fullmatch(text):
+    if not VARIABLE.fullmatch(text):
         raise ValueError("expected the name of an environment variable, without its value")
     return text
 
@@ -137,9 +130,8 @@ def _text(pattern: str, **more: Any) -> WithJsonSchema:
 
 
 OutpostName: TypeAlias = Annotated[str, AfterValidator(_outpost_name), _text(f"^{_NAME.pattern}$")]
-Duration: TypeAlias = Annotated[float, BeforeValidator(_duration), _text(DURATION_PATTERN)]
 TimeLimit: TypeAlias = Annotated[
-    float, BeforeValidator(_duration), AfterValidator(_time_limit), _text(DURATION_PATTERN)
+    float, BeforeValidator(duration_field), AfterValidator(_time_limit), AS_DURATION
 ]
 PriorityName: TypeAlias = Annotated[
     Priority, PlainValidator(_priority), WithJsonSchema({"enum": list(Priority.__members__)})
@@ -148,7 +140,7 @@ AgentName: TypeAlias = Annotated[str, AfterValidator(_agent), _text(f"^{_NAME.pa
 PermissionPattern: TypeAlias = Annotated[
     str, AfterValidator(_permission_pattern), _text(r"^(\*|[A-Za-z_][A-Za-z0-9_.:-]*\*?)(\(.*\))?$")
 ]
-VariableName: TypeAlias = Annotated[str, AfterValidator(_variable), _text(f"^{_VARIABLE.pattern}$")]
+VariableName: TypeAlias = Annotated[str, AfterValidator(_variable), _text(f"^{VARIABLE.pattern}$")]
 BranchTemplate: TypeAlias = Annotated[
     str, AfterValidator(_branch), _text(r"\{(issue|attempt|task)\}")
 ]

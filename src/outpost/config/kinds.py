@@ -19,11 +19,13 @@ ENTRY_POINTS = "outpost.backends"
 BUILT_IN: Mapping[str, str] = {
     "local": "outpost.backends.local:LocalOutpost",
     "ssh": "outpost.backends.ssh:SshOutpost",
+    "cloudrun": "outpost.backends.cloudrun_modes:cloud_run",
+    "docker": "outpost.backends.docker:DockerOutpost",
+    "e2b": "outpost.backends.e2b:E2bOutpost",
+    "fly": "outpost.backends.fly:FlyOutpost",
 }
-# Known by name so that a configuration that uses them loads; they cannot be used yet.
-PLANNED = frozenset({"cloudrun", "docker", "e2b", "fly"})
 # Kinds all of whose options have defaults: without options there is nothing to import or check.
-WITHOUT_REQUIRED_OPTIONS = frozenset({"local"})
+WITHOUT_REQUIRED_OPTIONS = frozenset({"docker", "local"})
 
 
 class Backend(Protocol):
@@ -46,30 +48,21 @@ class KindRegistry:
         self,
         backends: Mapping[str, str | BackendClass] = BUILT_IN,
         *,
-        planned: frozenset[str] = PLANNED,
         entry_points: bool = True,
     ) -> None:
         self._backends: dict[str, str | BackendClass] = dict(backends)
-        self._planned = planned
         self._look_up = entry_points
 
     def installed(self, kind: str) -> bool:
-        """Whether workers can be run on outposts of this kind."""
-        if kind in self._backends:
-            return True
-        if kind in self._planned:
-            return False
-        self._add_entry_points()
+        """Whether there is a backend for outposts of this kind."""
+        if kind not in self._backends:
+            self._add_entry_points()
         return kind in self._backends
 
-    def planned(self, kind: str) -> bool:
-        """Whether the kind is known by name only."""
-        return kind in self._planned and kind not in self._backends
-
     def names(self) -> tuple[str, ...]:
-        """Return every kind that may be named, installed or not, sorted."""
+        """Return every kind that may be named, sorted."""
         self._add_entry_points()
-        return tuple(sorted({*self._backends, *self._planned}))
+        return tuple(sorted(self._backends))
 
     def backend(self, kind: str) -> BackendClass:
         """Import and return the class of an installed kind; raises ``ImportError``."""

@@ -135,7 +135,7 @@ def _check(
     plain = {key: value for key, value in root.plain().items() if value is not None}
     problems = list(check(root, plain, kinds, lines))
     try:
-        config = Config.model_validate_json(json.dumps(split_options(plain, kinds)))
+        config = Config.model_validate_json(json.dumps(split_options(plain)))
     except ValidationError as exc:
         return None, [*problems, *problems_of(exc, Config, root)]
     return config, problems

@@ -26,7 +26,6 @@ from outpost.config.fields import (
     ApiUrl,
     BranchTemplate,
     Dollars,
-    Duration,
     OutpostName,
     PermissionPattern,
     PriorityName,
@@ -34,10 +33,11 @@ from outpost.config.fields import (
     TimeLimit,
     VariableName,
 )
-from outpost.config.secrets import SecretRef
 from outpost.durations import parse_duration
 from outpost.model import Priority
+from outpost.model.option_fields import Duration
 from outpost.runner.permissions import DEFAULT_RULES
+from outpost.secrets import SecretRef
 
 _T = TypeVar("_T")
 DEFAULT_BRANCH = "outpost/{issue}-{attempt}"
@@ -94,9 +94,8 @@ class OutpostConfig(_Section):
     on_cap: OnCapName | None = _field(
         None, "At a cap: hold (nothing new starts) or stop (what runs is stopped, work kept)."
     )
-    # These two come from the loader; in a file the kind's options stand among the fields above.
+    # From the loader; in a file the kind's options stand among the fields above.
     options: Mapping[str, Any] = Field(default_factory=dict)
-    installed: bool = True
 
 
 class Override(_Section):

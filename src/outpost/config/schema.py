@@ -22,15 +22,7 @@ def json_schema(kinds: KindRegistry | None = None) -> dict[str, Any]:
     definitions = schema["$defs"]
     common = definitions.pop("OutpostConfig")
     fields = {name: common["properties"][name] for name in COMMON_FIELDS}
-    planned = [kind for kind in kinds.names() if kinds.planned(kind)]
-    variants = [
-        _installed(kind, kinds, fields, definitions)
-        for kind in kinds.names()
-        if not kinds.planned(kind)
-    ]
-    if planned:
-        text = "A kind that is not installed; its own fields are not checked."
-        variants.append(_variant(fields, {"enum": planned}, text))
+    variants = [_installed(kind, kinds, fields, definitions) for kind in kinds.names()]
     definitions["Outpost"] = {"oneOf": variants}
     schema["properties"]["outposts"]["items"] = {"$ref": "#/$defs/Outpost"}
     _name_agents(schema["properties"]["agents"])

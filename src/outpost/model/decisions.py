@@ -15,7 +15,6 @@ class Refusal(StrEnum):
     """
 
     NOT_REQUESTED = "not_requested"
-    NOT_INSTALLED = "not_installed"
     DENIED = "denied"
     NOT_REQUIRED = "not_required"
     LACKS_LABEL = "lacks_label"

@@ -41,6 +41,14 @@ class Breaker:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Metered:
+    """For how many seconds a provider bills a worker so far; ``final``: no more will come."""
+
+    seconds: float
+    final: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Health:
     """Whether an outpost can take work now, and if not, why and what to do about it."""
 
@@ -51,12 +59,22 @@ class Health:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Capabilities:
-    """What a backend can do; what it cannot raises ``Unsupported``."""
+    """What a backend can do; what it cannot raises ``Unsupported``.
+
+    ``held``: its workers live only as long as whoever started them, so a controller has to.
+    ``apart``: none of its workers finds what another has left there. ``tended``: something has to
+    be done for it from time to time, by a controller. ``metered``: its provider tells for how long
+    it bills each worker.
+    """
 
     attach: bool = False
     send: bool = False
     stop: bool = True
     paid: bool = False
+    held: bool = False
+    apart: bool = False
+    tended: bool = False
+    metered: bool = False
 
 
 FREE = Quote(microusd_per_hour=0, source="free")
@@ -75,7 +93,6 @@ class OutpostView:
     active: int
     max_workers: int | None = None
     health: Health = field(default_factory=lambda: Health(ok=True))
-    installed: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
     quote: Quote = FREE
     allow_unpriced: bool = False

@@ -182,7 +182,8 @@ class Attempt:
     """One try of a task on one outpost. Its id is the worker's id and ends its branch's name.
 
     ``told`` is the state that its log told last, which holds again once it can be seen. ``died``
-    says that its runner did not come to its own end, ``stop_asked`` why it was asked to stop
+    says that its runner did not come to its own end, ``evicted`` that its place ended it (not
+    stored: it matters only as its end is), ``stop_asked`` why it was asked to stop
     (empty: it was not), ``checkpoint`` the newest commit of its work in progress on the remote.
     """
 
@@ -215,8 +216,14 @@ class Attempt:
     kept_where: str = ""
     told: State = State.STARTING
     died: bool = False
+    evicted: bool = False
     stop_asked: str = ""
     checkpoint: str = ""
+
+    @property
+    def got_on(self) -> bool:
+        """Whether it was evicted, and only once it had saved some work: no failure of anybody's."""
+        return self.evicted and bool(self.commit or self.checkpoint)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -305,10 +312,14 @@ class Liveness(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Observation:
-    """One look at a worker: ``ABSENT`` means that its place has never heard of it or it is gone."""
+    """One look at a worker: ``ABSENT`` means that its place has never heard of it or it is gone.
+
+    ``paused``: its place rests with all that is in it, so it lives and says nothing.
+    """
 
     liveness: Liveness
     detail: str = ""
+    paused: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""The runner's commands: start, nursery, kill, unsaved, recover, probe, agent, tidy, transcript.
+"""The runner's commands: start, nursery, serve, job, recover, probe, agent, tidy and more.
 
 ``start``, ``recover`` and ``transcript`` read variables on standard input, ``tidy`` its order.
 """
@@ -53,6 +53,31 @@ def _tidy(root: str) -> None:
         print(json.dumps(leftover), flush=True)
 
 
+def _program(verb: str, rest: Sequence[str]) -> int | None:
+    """Carry out a command that is a program of its own; ``None`` if it is another."""
+    if verb == "screen" and rest:
+        from outpost.runner import screen  # noqa: PLC0415 - as in main
+
+        return screen.show(Place(rest[0]))
+    if verb == "diff" and rest:
+        from outpost.runner import difference  # noqa: PLC0415 - as in main
+
+        return difference.print_difference(Place(rest[0]), rest[1:])
+    if verb == "serve":
+        from outpost.runner.serve import program  # noqa: PLC0415 - as in main
+
+        return program.main(rest)
+    if verb == "job":
+        from outpost.runner import job  # noqa: PLC0415 - as in main
+
+        return job.main(rest)
+    if verb == "transcript" and len(rest) == 2:
+        from outpost.runner import transcript  # noqa: PLC0415 - as in main
+
+        return transcript.print_transcript(Place(rest[0]), rest[1], json.load(sys.stdin))
+    return None
+
+
 def main(arguments: Sequence[str]) -> int:
     """Carry out one command; returns the exit code."""
     verb, *rest = arguments or ("",)
@@ -65,18 +90,8 @@ def main(arguments: Sequence[str]) -> int:
     if verb == "tidy" and rest:
         _tidy(rest[0])
         return 0
-    if verb == "screen" and rest:
-        from outpost.runner import screen  # noqa: PLC0415 - as below
-
-        return screen.show(Place(rest[0]))
-    if verb == "diff" and rest:
-        from outpost.runner import difference  # noqa: PLC0415 - as below
-
-        return difference.print_difference(Place(rest[0]), rest[1:])
-    if verb == "transcript" and len(rest) == 2:
-        from outpost.runner import transcript  # noqa: PLC0415 - as below
-
-        return transcript.print_transcript(Place(rest[0]), rest[1], json.load(sys.stdin))
+    if (code := _program(verb, rest)) is not None:
+        return code
     from outpost.runner import nursery, removal, unsaved, work  # noqa: PLC0415 - a probe needs none of it
 
     if verb == "start" and rest:
@@ -97,7 +112,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     print(
         "usage: runner start|kill|unsaved|recover DIR, nursery SOCKET [MIB], tidy ROOT,"
-        " probe ROOT ID [WORKER], agent NAME DIR, transcript DIR SESSION",
+        " probe ROOT ID [WORKER], agent NAME DIR, transcript DIR SESSION, serve [--help], job",
         file=sys.stderr,
     )
     return 2

@@ -1,7 +1,8 @@
 """The live view of a worker: events as lines into a named pipe that a terminal shows.
 
-The viewer (``cat`` in a tmux pane) may lag or be slow to come; the work never waits for it. Once it
-was there, its going means that somebody closed the view.
+The viewer (``cat`` in a tmux pane) may lag or be slow to come; the work never waits for it: what it
+has not taken is kept for it, the latest of it if that is much. Once it was there, its going means
+that somebody closed the view.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import select
 import subprocess
 import time
+from collections import deque
 
 from outpost.wire.render import render
 
@@ -22,13 +24,14 @@ if TYPE_CHECKING:
     from outpost.wire.orders import View
 
 BACKLOG_LINES = 500
+BACKLOG_BYTES = 1 << 20
 TRIES = 5
 VIEW_AFTER_S = 0.1
 COMES_S = 10.0  # a viewer that was started and has not come by then was closed before
 
 
 class Pane:
-    """The writing end of the pipe at ``path``; keeps the first lines until the viewer has come.
+    """The writing end of the pipe at ``path``; keeps lines until the viewer has taken them.
 
     The viewer is started a moment after the worker: on a busy machine the agent comes first.
     """
@@ -39,7 +42,10 @@ class Pane:
         self._tries = 0
         self._opener: subprocess.Popen[bytes] | None = None
         self._fd = -1
-        self._backlog: list[bytes] = []
+        self._backlog: deque[bytes] = deque()
+        self._backlog_bytes = 0
+        self._begun = b""  # what is still to come of a line that the pipe took half
+        self._gone = False  # the viewer has, and nobody was told yet
         self.closed = view is None
         if view is not None:
             with contextlib.suppress(FileExistsError):
@@ -48,15 +54,17 @@ class Pane:
         self._opened_at = math.inf
 
     def show(self, event: Event) -> None:
-        """Write one event's lines; drops what the viewer does not take at once."""
+        """Write one event's lines, as far as the viewer takes them at once."""
         text = render(event, colour=True)
         if not text or self.closed:
             return
         line = text.encode("utf-8", "replace") + b"\n"
-        if self._fd >= 0:
-            self._write(line)
-        elif len(self._backlog) < BACKLOG_LINES:
-            self._backlog.append(line)
+        self._backlog.append(line)
+        self._backlog_bytes += len(line)
+        self._write()
+        # What is going on now is worth more than what was.
+        while len(self._backlog) > BACKLOG_LINES or self._backlog_bytes > BACKLOG_BYTES:
+            self._backlog_bytes -= len(self._backlog.popleft())
 
     def look(self) -> bool:
         """Start or greet the viewer; return whether one was here and has gone."""
@@ -72,20 +80,20 @@ class Pane:
                 self._open_view(self._view)
         self.greet()
         if self._fd < 0 and time.monotonic() > self._opened_at + COMES_S and not self.closed:
-            self.closed = True
-            return True
+            self.closed = self._gone = True
         if self._fd >= 0:
             poller = select.poll()
             poller.register(self._fd, 0)
             if poller.poll(0):
                 self._close()
-                return True
-        return False
+        gone, self._gone = self._gone, False
+        return gone
 
     def greet(self) -> None:
-        """Open the pipe to a viewer that has come meanwhile; costs next to nothing."""
+        """Write to a viewer that has come, or has room again; costs next to nothing."""
         if self._fd < 0 and not self.closed:
             self._open()
+        self._write()
 
     def _open_view(self, view: View) -> None:
         self._tries += 1
@@ -105,14 +113,15 @@ class Pane:
         except OSError as exc:
             if exc.errno != errno.ENXIO:
                 self.closed = True
-            return
-        for line in self._backlog:
-            self._write(line)
-        self._backlog.clear()
 
-    def _write(self, line: bytes) -> None:
+    def _write(self) -> None:
+        """Write what the viewer takes of all that is kept for it."""
         try:
-            os.write(self._fd, line)
+            while self._fd >= 0 and (self._begun or self._backlog):
+                if not self._begun:
+                    self._begun = self._backlog.popleft()
+                    self._backlog_bytes -= len(self._begun)
+                self._begun = self._begun[os.write(self._fd, self._begun) :]
         except BlockingIOError:
             return
         except OSError:
@@ -121,7 +130,8 @@ class Pane:
     def _close(self) -> None:
         os.close(self._fd)
         self._fd = -1
-        self.closed = True
+        self._backlog.clear()
+        self.closed = self._gone = True
 
 
 def release(path: str) -> None:

@@ -17,6 +17,7 @@
         settings/                 the agent settings of the branch while those of the base hold
         pane                      a named pipe: the live view
         lock                      held (flock) while anything cares for the worker
+        killing                   held (flock) while somebody kills it
         runner.pid                the runner's understudy and the runner
         agent.pid                 the agent's process group
         stopping.json             why the runner ends before its agent is done
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from outpost.wire.orders import WorkOrder
 
 
+LOCK, KILLING = "lock", "killing"
 LOCK_PATIENCE_S = 0.2
 
 
@@ -55,7 +57,7 @@ class Place:
         self.root = os.path.dirname(os.path.dirname(self.directory))
         self.cache = os.path.join(self.root, "cache")
         self._tree = ""
-        self._lock_fd = -1
+        self._locks: list[int] = []
 
     @property
     def tree(self) -> str:
@@ -121,12 +123,12 @@ class Place:
             return []
         return [(int(pid), born) for pid, born in zip(words[::2], words[1::2], strict=False)]
 
-    def take_lock(self) -> bool:
-        """Take the worker's lock for as long as this process (or a fork of it) lives.
+    def take_lock(self, name: str = LOCK) -> bool:
+        """Take one of the worker's locks for as long as this process (or a fork of it) lives.
 
         Whoever asks ``cared_for`` holds it for an instant: that is waited out.
         """
-        fd = os.open(self.path("lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        fd = os.open(self.path(name), os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + LOCK_PATIENCE_S
         while True:
             try:
@@ -137,19 +139,22 @@ class Place:
                     return False
                 time.sleep(0.001)
             else:
-                self._lock_fd = fd
+                self._locks.append(fd)
                 return True
 
     def drop_lock(self) -> None:
-        """Give the lock back, if held."""
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
-            self._lock_fd = -1
+        """Give back what locks are held."""
+        while self._locks:
+            os.close(self._locks.pop())
 
     def cared_for(self) -> bool:
-        """Whether a living process holds the worker's lock."""
+        """Whether a living process holds one of the worker's locks."""
+        # In this order: who kills it has the second one from before the first one is free.
+        return self._is_held(LOCK) or self._is_held(KILLING)
+
+    def _is_held(self, name: str) -> bool:
         try:
-            fd = os.open(self.path("lock"), os.O_RDWR)
+            fd = os.open(self.path(name), os.O_RDWR)
         except FileNotFoundError:
             return False
         try:

@@ -28,12 +28,14 @@ class Stopping:
     """Whether and why a worker is to end, and the signals that see to it.
 
     ``outcome`` is what the attempt ends as. What is being saved already is saved to its end.
+    ``evicted``: only its place is at an end, and the work is to be gone on with elsewhere.
     """
 
     def __init__(self, loop: Loop, worker_id: str, grace_s: float) -> None:
         self.loop = loop
         self.reason = ""
         self.outcome = "stopped"
+        self.evicted = False
         self.saving = False
         self.leader: int | None = None  # of a program that is no child of the loop
         self._noted = False
@@ -62,11 +64,15 @@ class Stopping:
 
     def ask_as_told(self, message: Message) -> None:
         """Ask as a message of the mailbox does."""
-        self.ask(message.get("reason") or ON_REQUEST, message.get("grace_s"))
+        evicted = bool(message.get("again")) and not self.reason
+        outcome = "failed" if evicted else "stopped"
+        self.ask(message.get("reason") or ON_REQUEST, message.get("grace_s"), outcome)
+        self.evicted = self.evicted or evicted
 
     def note(self, place: Place) -> None:
         """Leave word of why the worker ends, for whoever has to end it in our place."""
-        if self.reason and not self._noted:
+        # An evicted worker that dies as well is no different from any that dies.
+        if self.reason and not self._noted and not self.evicted:
             self._noted = True
             with contextlib.suppress(OSError):
                 said = json.dumps({"outcome": self.outcome, "reason": self.reason})
@@ -106,6 +112,8 @@ def asked_before_death(place: Place, mailbox: Mailbox) -> Ending | None:
         return Ending(said["outcome"], said["reason"])
     while messages := mailbox.read():
         for message in messages:
-            if not isinstance(message, str) and message["type"] == "stop":
+            if isinstance(message, str) or message.get("again"):
+                continue
+            if message["type"] == "stop":
                 return Ending("stopped", message.get("reason") or ON_REQUEST)
     return None

@@ -19,7 +19,7 @@ from outpost.runner.log import EventLog
 from outpost.runner.loop import Interrupted, Loop
 from outpost.runner.mailbox import Mailbox
 from outpost.runner.pane import Pane, release
-from outpost.runner.place import Place
+from outpost.runner.place import KILLING, Place
 from outpost.runner.reserve import Reserve
 from outpost.runner.settings import Settings
 from outpost.runner.spending import Spending
@@ -87,6 +87,7 @@ class Work:
         self.log.show = self.pane.show
         self.log.write("status", state="starting", pid=os.getpid())
         exit_code: int | None = None
+        evicted = False
         try:
             self.reserve.take()
             self.place.note_pids("runner.pid", watch.pid, os.getpid())
@@ -99,7 +100,8 @@ class Work:
             ending = Ending("stopped")
         if self.stopping.reason:
             ending = Ending(self.stopping.outcome, self.stopping.reason, ending.summary)
-        self.finish(ending, exit_code)
+            evicted = self.stopping.evicted
+        self.finish(ending, exit_code, evicted=evicted)
         watch.dismiss()
 
     def rescue(self) -> None:
@@ -118,10 +120,18 @@ class Work:
             reason = SAVED_AFTERWARDS if self.log.last else "its runner never started"
             self.finish(Ending("failed", reason), None, rescued=True)
 
-    def finish(self, ending: Ending, exit_code: int | None, *, rescued: bool = False) -> None:
+    def finish(
+        self,
+        ending: Ending,
+        exit_code: int | None,
+        *,
+        rescued: bool = False,
+        evicted: bool = False,
+    ) -> None:
         """End what still runs, save the work, write the result; the lock is the caller's.
 
         ``rescued``: the runner has not come to its own end, and nobody had asked it to.
+        ``evicted``: only its place has come to an end.
         """
         self.stopping.saving = True
         self.loop.interrupted = False
@@ -140,7 +150,7 @@ class Work:
             self.log.write("status", state="pushing")
             saved = self._save(ending)
             self._withdraw_checkpoint(saved)
-        self._report(ending, saved, exit_code, rescued=rescued)
+        self._report(ending, saved, exit_code, {"rescued": rescued, "evicted": evicted})
         if saved.disposable and (ending.outcome == "done" or not self.order["keep_workspace"]):
             self.workspace.remove()
         release(self.place.path("pane"))
@@ -310,7 +320,7 @@ class Work:
         return self.place.path("work.bundle")
 
     def _report(
-        self, ending: Ending, saved: Saved, exit_code: int | None, *, rescued: bool
+        self, ending: Ending, saved: Saved, exit_code: int | None, cut: dict[str, bool]
     ) -> None:
         outcome, reason = ending.outcome, ending.reason
         if saved.problem:
@@ -335,7 +345,7 @@ class Work:
             summary=ending.summary,
             exit_code=exit_code,
             kept={"how": saved.how, "where": saved.where},
-            rescued=rescued,
+            **cut,
         )
         self.log.sync()
 
@@ -373,6 +383,9 @@ def kill(place: Place) -> None:
 
 
 def _kill(place: Place) -> None:
+    # There may be no room for it, or no worker.
+    with contextlib.suppress(OSError):
+        place.take_lock(KILLING)
     processes.kill_exactly(place.pids("runner.pid"))
     with contextlib.suppress(FileNotFoundError):
         place.take_lock()

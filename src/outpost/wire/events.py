@@ -26,7 +26,8 @@ type            fields beside ``seq``, ``time`` and ``type``
 ``error``       ``code``, ``message``
 ``result``      ``outcome`` (done, failed, stopped), ``reason``, ``branch``, ``commit``,
                 ``pr_url``, ``summary``, ``exit_code``, ``kept``, ``rescued`` (true: its runner
-                died by itself, and somebody else wrote this)
+                died by itself, and somebody else wrote this), ``evicted`` (true: its place has
+                ended it, and the work is to be gone on with elsewhere)
 ==============  ================================================================================
 """
 

@@ -147,7 +147,8 @@ class WorkOrder(TypedDict):
 class Message(TypedDict):
     """One line of a worker's mailbox.
 
-    ``type``: ``stop`` (``grace_s``, ``reason``) or ``text`` (``text``; ``message_id`` names it in
+    ``type``: ``stop`` (``grace_s``, ``reason``; ``again``: only its place is at an end, the work
+    is to be gone on with elsewhere) or ``text`` (``text``; ``message_id`` names it in
     the event that says what became of it; ``question_id`` names the question it answers, without
     it the oldest open one).
     """
@@ -158,3 +159,4 @@ class Message(TypedDict):
     question_id: NotRequired[str]
     grace_s: NotRequired[float]
     reason: NotRequired[str]
+    again: NotRequired[bool]

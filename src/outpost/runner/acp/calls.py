@@ -35,12 +35,16 @@ _URL = re.compile(r"https?://\S+")
 
 
 class Call:
-    """A call, put together. ``told`` and ``ended``: whether the log has its start and its end."""
+    """A call, put together. ``told`` and ``ended``: whether the log has its start and its end.
+
+    ``overtaken``: an update came that may have been sent ahead of the one that describes the call.
+    """
 
     def __init__(self, call_id: str, workspace: str) -> None:
         self.fields: dict[str, Any] = {"toolCallId": call_id}
         self.told = False
         self.ended = False
+        self.overtaken = False
         self._workspace = workspace
 
     def merge(self, update: ToolCallStart | ToolCallProgress | ToolCallUpdate) -> None:

@@ -31,8 +31,8 @@ PARAGRAPH = "\n\n"
 class Steps:
     """Puts one session's updates together.
 
-    Text is told by the paragraph. A tool call is told once, when it says what it is, and its
-    result once, when it ends.
+    Text is told by the paragraph. A tool call is told once, when it says what it is (with its
+    second update at the latest), and its result once, when it ends.
     """
 
     def __init__(self, tell: Tell, workspace: str) -> None:
@@ -110,8 +110,10 @@ class Steps:
         self._end_text()
         self._speaking = False
         call = self._call_of(update)
-        if call.described or isinstance(update, ToolCallProgress):
+        if call.described or call.overtaken:
             self._begin_call(call)
+        # What a hook of the agent's has to add may come before what the call is.
+        call.overtaken = isinstance(update, ToolCallProgress)
         if call.status in ENDED and not call.ended:
             call.ended = True
             self._tell("agent", {"kind": "tool_result", "text": call.result, "raw": call.raw})

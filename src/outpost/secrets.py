@@ -72,6 +72,17 @@ class SecretRef:
             raise self._unresolved("what it refers to is empty")
         return value.strip()
 
+    def resolve_token(self, environment: Mapping[str, str]) -> str:
+        """Return a secret that goes into the header of a request; otherwise as ``resolve``.
+
+        What no header can hold is refused here: HTTP libraries quote it in what they say of it.
+        """
+        value = self.resolve(environment)
+        if not (value.isascii() and value.isprintable()):
+            what = "it holds what no HTTP header can, such as a line break"
+            raise self._unresolved(what)
+        return value
+
     def _from_environment(self, name: str, environment: Mapping[str, str]) -> str:
         if name not in environment:
             raise self._unresolved(f"the variable {name} is not set", hint=f"export {name}=…")
