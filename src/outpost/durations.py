@@ -21,3 +21,10 @@ def parse_duration(text: str) -> float:
         )
     parts = [part for part in match.groups() if part]
     return float(sum(int(part[:-1]) * _SECONDS_OF_UNIT[part[-1]] for part in parts))
+
+
+def duration_field(value: object) -> float:
+    """Return the seconds of a duration as it stands in a configuration; raises ``ValueError``."""
+    if not isinstance(value, str):
+        raise ValueError("write a duration with its unit, such as 45s, 30m, 2h, 1h30m or 1d")  # noqa: TRY004 - pydantic collects ValueError
+    return parse_duration(value)

@@ -12,10 +12,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from outpost.control.prune import Pruned
     from outpost.control.reconciler import Reconciled
     from outpost.control.start import Placement
-    from outpost.ports import Clock, Greeting, Store
+    from outpost.ports import Clock, Greeting, Plan, Store
     from outpost.testing import Result
 
 __all__ = ["Federation", "SpawnOptions", "SpawnedWorker", "Submitted"]
@@ -239,9 +240,11 @@ class Federation:
                     return submitted.worker
             if (await self.store.task(task_id)).state is not State.QUEUED:
                 attempts = await self.store.attempts_of(task_id)
-                if attempts:
+                if not attempts:
+                    raise NotFound(f"task {task_id} was cancelled while it waited")
+                # Whoever is at starting it may yet have to put it back.
+                if attempts[-1].state is not State.RESERVED:
                     return SpawnedWorker(self, attempts[-1])
-                raise NotFound(f"task {task_id} was cancelled while it waited")
             await asyncio.sleep(SLOT_POLL_S)
 
     async def refresh(self) -> list[Attempt]:
@@ -349,6 +352,12 @@ class Federation:
         looker = await self.parts.looker()
         return await overview(self.config, looker, active, ping=ping)
 
+    async def is_tended(self, name: str) -> bool:
+        """Whether an outpost needs a controller while it has workers; not one that is gone."""
+        with contextlib.suppress(NotFound):
+            return (await self.parts.sites()).backend(name).capabilities.tended
+        return False
+
     async def greet(self, name: str) -> Greeting | None:
         """Return what the user has to agree to before a new outpost of the configuration is used.
 
@@ -362,6 +371,26 @@ class Federation:
             return await sites.backend(name).greet()
         finally:
             await sites.close()
+
+    async def plan(self, name: str, *, image: str | None = None, adopt: bool = False) -> Plan:
+        """Return what has to change at an outpost's provider for it to take work as configured.
+
+        Nothing is changed. ``image`` is the worker image to run from now on, ``adopt`` takes over
+        what is there and is not ours. Raises ``Unsupported`` for an outpost that needs no such
+        thing, ``UserError`` where the image is missing, and ``OutpostFault``.
+        """
+        return await (await self.parts.sites()).backend(name).plan(image, adopt=adopt)
+
+    async def deploy(
+        self, plan: Plan, *, report: Callable[[str], None] | None = None
+    ) -> Sequence[str]:
+        """Carry out a plan, wait until it holds, and return the addresses that answer then.
+
+        ``report`` is told how far it is. Raises ``OutpostFault``, also where something has changed
+        there since the plan was made.
+        """
+        backend = (await self.parts.sites()).backend(plan.outpost)
+        return await backend.deploy(plan, report or (lambda _: None))
 
     async def prune(self, *, before_s: float | None = None, dry_run: bool = False) -> Pruned:
         """Remove what ended longer ago than ``before_s`` (a week), and litter; never work."""

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
-import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,10 +18,10 @@ from outpost.model import Capabilities, Handle, Health, Quote, Task
 from outpost.ports import Setup
 from outpost.runner.disk import check_room
 from outpost.runner.main import probe
+from outpost.transports.machine import machine_id
 from outpost.transports.place import ShellPlace
 from outpost.transports.shell import ShellOutpost, ShellWorker
 from outpost.transports.this_machine import ThisMachine
-from outpost.wire.orders import Environment, Limits, WorkOrder
 
 TMUX_VARIABLES = (
     "PATH",
@@ -44,7 +41,6 @@ RUN_INSTALLED = (
     "import sys; sys.path.insert(0, sys.argv[1]); from outpost.runner.main import main;"
     " sys.exit(main(sys.argv[2:]))"
 )
-_MACHINE = "machine"
 
 
 class LocalOptions(BaseModel):
@@ -79,9 +75,7 @@ class LocalOutpost(ShellOutpost):
         default_root = Path(setup.data_folder) / "outposts" / setup.name
         root = Path(options.root).expanduser() if options.root else default_root
         self._tmux = options.tmux
-        self._min_free_mib = options.min_free_mib
         self._found: dict[str, str] = {}
-        self._machine = _this_machine()
         self._place = ShellPlace(
             shell=ThisMachine(),
             root=str(root.absolute()),
@@ -90,8 +84,9 @@ class LocalOutpost(ShellOutpost):
             socket=f"outpost-{setup.federation_id}",
             federation_id=setup.federation_id,
             is_here=True,
-            machine=self._machine,
+            machine=machine_id(),
             cache_max_mib=options.cache_max_mib,
+            min_free_mib=options.min_free_mib,
             environment={
                 "TERM": "screen-256color",
                 "PATH": os.defpath,
@@ -104,7 +99,8 @@ class LocalOutpost(ShellOutpost):
 
     def worker(self, handle: Handle) -> ShellWorker:
         """Raise ``NotOurs`` for a worker on another machine that shares our store."""
-        if handle.data.get(_MACHINE, self._machine) != self._machine:
+        ours = self._place.machine
+        if handle.data.get("machine", ours) != ours:
             raise NotOurs(
                 f"worker {handle.worker_id} runs on another machine, whose outpost is called"
                 f" {self.name} too",
@@ -112,10 +108,6 @@ class LocalOutpost(ShellOutpost):
                 hint="give each machine's outpost a name of its own",
             )
         return super().worker(handle)
-
-    def handle_of(self, worker_id: str) -> Handle:
-        handle = super().handle_of(worker_id)
-        return replace(handle, data={**handle.data, _MACHINE: self._machine})
 
     async def ping(self) -> Health:
         path = self._place.environment["PATH"]
@@ -129,14 +121,10 @@ class LocalOutpost(ShellOutpost):
                     hint = "say another python: for this outpost in the configuration"
                 return Health(ok=False, detail=f"{program} is not installed", hint=hint)
         try:
-            check_room(self._place.root, self._min_free_mib)
+            check_room(self._place.root, self._place.min_free_mib or 0)
         except OSError as exc:
             return Health(ok=False, detail=str(exc), hint="outpost prune")
         return Health(ok=True)
-
-    async def spawn(self, order: WorkOrder, environment: Environment) -> Handle:
-        limits: Limits = {**order["limits"], "min_free_mib": self._min_free_mib}
-        return await super().spawn({**order, "limits": limits}, environment)
 
     def quote(self, task: Task | None) -> Quote:
         return Quote(microusd_per_hour=0, source="this machine")
@@ -149,14 +137,6 @@ class LocalOutpost(ShellOutpost):
     def reading_program(self) -> Sequence[str]:
         """Run the installed package: where there is nothing, a look leaves nothing behind."""
         return ("-B", "-c", RUN_INSTALLED, str(Path(outpost.__file__).parent.parent))
-
-
-def _this_machine() -> str:
-    """Return what tells this machine from others: the id from its installation, else its name."""
-    with contextlib.suppress(OSError):
-        if machine_id := Path("/etc/machine-id").read_text().strip():
-            return machine_id
-    return socket.gethostname()
 
 
 def probe_all(root: str, federation_id: str, worker_id: str | None) -> list[dict[str, str]]:

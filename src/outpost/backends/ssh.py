@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from outpost.errors import OutpostFault, Rejected
-from outpost.model import Capabilities, Handle, Health, Quote, Task
+from outpost.model import Capabilities, Health, Quote, Task
 from outpost.ports import Greeting, Setup
 from outpost.transports.desk import DeskShell
 from outpost.transports.desk_link import Patience
+from outpost.transports.files import FileHere
 from outpost.transports.fitness import LOOK, judge
 from outpost.transports.place import ShellPlace
 from outpost.transports.relay import RelayedOutpost
 from outpost.transports.ssh import FINGERPRINT, Address, SshPipe, meet, open_pipe
-from outpost.wire.orders import Environment, Limits, WorkOrder
 
 if TYPE_CHECKING:
     from outpost.transports.host_keys import HostKey
@@ -48,13 +48,13 @@ class SshOptions(BaseModel):
         default=None, pattern=r"^[^\s\-][^\s]*$", description="Who to log in as."
     )
     port: int | None = Field(default=None, ge=1, le=65535, description="Port of its sshd.")
-    ssh_key: str | None = Field(
+    ssh_key: FileHere | None = Field(
         default=None, description="File of the private key; else those of agent and ~/.ssh."
     )
-    ssh_config: str | None = Field(
+    ssh_config: FileHere | None = Field(
         default=None, description="SSH settings instead of ~/.ssh/config."
     )
-    known_hosts: str | None = Field(
+    known_hosts: FileHere | None = Field(
         default=None, description="File of known host keys instead of ~/.ssh/known_hosts."
     )
     host_key: str | None = Field(
@@ -165,11 +165,6 @@ class SshOutpost(RelayedOutpost):
             hint=f"if it is the machine: --host-key '{key.line}'",
         )
 
-    def handle_of(self, worker_id: str) -> Handle:
-        """Return a worker's handle; it says on which machine, as an address may change hands."""
-        handle = super().handle_of(worker_id)
-        return replace(handle, data={**handle.data, "machine": self.place().machine})
-
     async def ping(self) -> Health:
         try:
             place = await self.reach()
@@ -180,10 +175,6 @@ class SshOutpost(RelayedOutpost):
         health = judge(looked.stdout.decode("utf-8", "replace"), self._options.min_free_mib)
         python = f"Python {self._facts['version']}"
         return replace(health, detail=f"{python}, {health.detail}") if health.ok else health
-
-    async def spawn(self, order: WorkOrder, environment: Environment) -> Handle:
-        limits: Limits = {**order["limits"], "min_free_mib": self._options.min_free_mib}
-        return await super().spawn({**order, "limits": limits}, environment)
 
     def quote(self, task: Task | None) -> Quote:
         return Quote(microusd_per_hour=0, source="a machine of your own")
@@ -229,6 +220,7 @@ class SshOutpost(RelayedOutpost):
             federation_id=self._setup.federation_id,
             environment={**variables, **options.env},
             cache_max_mib=options.cache_max_mib,
+            min_free_mib=options.min_free_mib,
             machine=str(facts["machine"]),
             look_every_s=LOOK_EVERY_S,
             poll_s=POLL_S,

@@ -5,10 +5,11 @@ Importing this package loads no backend, no database and no configuration; see `
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 __all__ = ["main"]
 
@@ -30,7 +31,19 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     gc.freeze()
+    if "pyqwest" in sys.modules:
+        # Its threads may abort the interpreter on its way out, and the exit status is ours.
+        _leave_at_once(code)
     sys.exit(code)
+
+
+def _leave_at_once(code: int | str | None) -> NoReturn:
+    if isinstance(code, str):
+        sys.stderr.write(f"{code}\n")
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def _run() -> int | str | None:

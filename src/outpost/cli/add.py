@@ -19,7 +19,7 @@ from outpost.config import KindRegistry, OutpostConfig
 from outpost.errors import UserError, nearest
 
 # Fields of all outposts that have a flag of another form, or none.
-_OTHERWISE = ("name", "type", "enabled", "labels", "options", "installed")
+_OTHERWISE = ("name", "type", "enabled", "labels", "options")
 _RESERVED = (
     *("name", "label", "disabled", "before", "prefer-first", "yes", "dry-run", "config", "help"),
 )
@@ -59,7 +59,7 @@ class Kinds(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the kinds that can be added."""
         kinds = KindRegistry()
-        return [kind for kind in kinds.names() if kinds.installed(kind)]
+        return list(kinds.names())
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return the command for a kind; raises ``UserError`` for one that cannot be added."""
@@ -140,16 +140,10 @@ def _app_for(kind: str, kinds: KindRegistry) -> typer.Typer:
 def _own_flags(kind: str, kinds: KindRegistry) -> list[Flag]:
     """Return the flags for what a kind takes. Raises ``UserError`` where it cannot be used."""
     if not kinds.installed(kind):
-        known = [name for name in kinds.names() if kinds.installed(name)]
-        installed = f"installed: {', '.join(known)}"
-        if kinds.planned(kind):
-            raise UserError(
-                f"outposts of type '{kind}' cannot be run by this version of outpost yet",
-                hint=f"{installed}; another package may bring it",
-            )
+        known = kinds.names()
         raise UserError(
             f"there is no type of outpost named {kind[:40]!r}{nearest(kind, known)}",
-            hint=f"outpost add KIND; {installed}",
+            hint=f"outpost add KIND; installed: {', '.join(known)}",
         )
     try:
         options = kinds.backend(kind).Options

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from outpost.cli.money import at_most, price
 from outpost.cli.phrases import NOTHING, exact_dollars, one_line, span
 from outpost.cli.screen import Cell, Column, Row, pairs, table
-from outpost.model import Candidate, Decision, Refusal, Refused
+from outpost.model import Candidate, Decision, Refused
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -49,12 +49,10 @@ def _candidate(rank: int, candidate: Candidate) -> Row:
 
 
 def _refused(refused: Refused) -> Row:
-    # Of an outpost that is not installed nobody can ask the price.
-    asked = refused.code is not Refusal.NOT_INSTALLED
     cells = (
         NOTHING,
         one_line(refused.outpost),
-        price(refused.microusd_per_hour) if asked else NOTHING,
+        price(refused.microusd_per_hour),
         at_most(refused.estimate),
         one_line(refused.detail),
     )

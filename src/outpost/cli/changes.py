@@ -41,7 +41,7 @@ def make(file: ConfigFile, text: str, manner: Manner) -> bool:
     """Show a change and make it, unless it is not to be made. Raises what ``replace`` raises."""
     file.parse(text)
     for line in _difference(file, text):
-        sys.stdout.write(_coloured(harmless(line)) + "\n")
+        sys.stdout.write(coloured(harmless(line)) + "\n")
     sys.stdout.flush()
     if manner.dry_run:
         say("note", "nothing was written: this was a dry run", "36")
@@ -86,6 +86,7 @@ def _difference(file: ConfigFile, text: str) -> Iterator[str]:
     return iter(lines)
 
 
-def _coloured(line: str) -> str:
+def coloured(line: str) -> str:
+    """Return a line of a difference in its colour, where that is shown."""
     colour = _COLOURS.get(line[:1])
     return f"\x1b[{colour}m{line}\x1b[0m" if colour and colourful(1) else line

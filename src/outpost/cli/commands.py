@@ -32,6 +32,7 @@ MODULES = {
     "cost": "cost",
     "list": "outposts",
     "add": "add",
+    "deploy": "deploy",
     "remove": "remove",
     "up": "up",
     "down": "down",

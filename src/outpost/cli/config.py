@@ -53,7 +53,6 @@ def _summary(config: Config) -> dict[str, object]:
                 "type": outpost.type,
                 "max_workers": outpost.max_workers,
                 "enabled": outpost.enabled,
-                "installed": outpost.installed,
             }
             for outpost in config.outposts
         ],
@@ -63,8 +62,7 @@ def _summary(config: Config) -> dict[str, object]:
 def _table(config: Config) -> list[str]:
     rows = [("NAME", "TYPE", "MAX WORKERS", "STATUS")]
     for outpost in config.outposts:
-        installed = "installed" if outpost.installed else "not installed"
-        status = installed if outpost.enabled else f"{installed}, disabled"
+        status = "enabled" if outpost.enabled else "disabled"
         limit = "no limit" if outpost.max_workers is None else str(outpost.max_workers)
         rows.append((outpost.name, outpost.type, limit, status))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]

@@ -147,7 +147,6 @@ def outpost_document(status: OutpostStatus, word: str) -> Document:
         "max_workers": status.max_workers,
         "status": word,
         "enabled": status.enabled,
-        "installed": status.installed,
         "healthy": status.health.ok,
         "detail": status.health.detail,
         "hint": status.health.hint,

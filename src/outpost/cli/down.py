@@ -17,7 +17,11 @@ app = typer.Typer()
 
 @app.command()
 def down(config: ConfigOption = None) -> None:
-    """End the controller; workers go on, and what is queued waits."""
+    """End the controller; workers go on, and what is queued waits.
+
+    Workers on Cloud Run, which it holds, go on for as long as their outpost's lease: where no
+    controller is up by then they save their work and end, and their tasks are tried again.
+    """
     from outpost.controller import shut_down  # noqa: PLC0415 - here only
 
     async def work(federation: Federation) -> bool:

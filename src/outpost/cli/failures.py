@@ -23,6 +23,7 @@ EXIT_CODES = {
     BUG: "A bug in Outpost; `OUTPOST_DEBUG=1` shows where.",
     INTERRUPTED: "Interrupted with Ctrl-C. Workers go on.",
 }
+ABOUT_BUGS = "this is a bug in outpost; OUTPOST_DEBUG=1 shows where it happened"
 
 
 def tell(error: OutpostError, arguments: Sequence[str] | None = None) -> None:
@@ -43,7 +44,7 @@ def bug(error: Exception) -> int:
 
         sys.stderr.write(_redactor().text("".join(traceback.format_exception(error))))
     say("error", f"{type(error).__name__}: {error}".splitlines()[0], "31")
-    say("hint", "this is a bug in outpost; OUTPOST_DEBUG=1 shows where it happened", "36")
+    say("hint", ABOUT_BUGS, "36")
     return BUG
 
 

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -23,7 +24,8 @@ class Flag:
     """An option ``field`` as it is given on the command line.
 
     A ``switch`` that is not off by itself has an ``opposite``, ``--no-…``; a ``list`` and ``pairs``
-    may be given again. ``item`` is the form of what a list or pairs hold.
+    may be given again. ``item`` is the form of what a list or pairs hold. ``is_file`` says that it
+    names a file of this machine.
     """
 
     field: str
@@ -34,6 +36,7 @@ class Flag:
     help: str
     required: bool = False
     opposite: bool = False
+    is_file: bool = False
 
     @property
     def key(self) -> str:
@@ -60,8 +63,11 @@ class Flag:
     def value(self, given: Any) -> Any:
         """Return what was given as the plain value that stands in a configuration.
 
-        What has the wrong form stays text, so that the option's own check can say what is wrong.
+        What has the wrong form stays text, so that the option's own check can say what is wrong. A
+        file is that of the folder we are in, whoever reads the configuration from elsewhere.
         """
+        if self.is_file and given and not given.startswith("~"):
+            return str(Path(given).absolute())
         if self.form == "switch":
             return given
         if self.form == "list":
@@ -126,6 +132,7 @@ def flags(
             help=_help(given, form),
             required=field in required,
             opposite=form == "switch" and given.get("default") is not False,
+            is_file=form == "text" and details.get("format") == "file-path",
         )
         found.append(flag)
     return found

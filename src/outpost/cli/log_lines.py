@@ -10,11 +10,12 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
+from outpost.cli.failures import ABOUT_BUGS, BUG
 from outpost.cli.phrases import one_line
-from outpost.errors import UserError, nearest
+from outpost.errors import OutpostError, UserError, nearest
 from outpost.wire.redact import Redactor, secrets_of
 from outpost.wire.render import harmless
 
@@ -43,6 +44,31 @@ def log_to_standard_error(form: str, environment: Mapping[str, str]) -> None:
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
 
+@contextlib.contextmanager
+def ending(form: str) -> Iterator[None]:
+    """Have the error that ends the program be a line like the others, where these are JSON.
+
+    The program exits with the error's code then.
+    """
+    try:
+        yield
+    except Exception as exc:
+        if form != "json":
+            raise
+        raise SystemExit(_log_last(exc)) from None
+
+
+def _log_last(error: Exception) -> int:
+    """Log the error that ends the program; return the exit code for it."""
+    logger = logging.getLogger("outpost")
+    if isinstance(error, OutpostError):
+        logger.error(error.message, extra={"code": error.code, "hint": error.hint})
+        return error.exit_code
+    said, shown = f"{type(error).__name__}: {error}", bool(os.environ.get("OUTPOST_DEBUG"))
+    logger.critical(said, exc_info=error if shown else None, extra={"hint": ABOUT_BUGS})
+    return BUG
+
+
 class TextLines(logging.Formatter):
     """A line for people: ``TIME LEVEL MESSAGE``, and what it is about as ``worker=w-…``.
 
@@ -63,7 +89,10 @@ class TextLines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """A JSON object a line: time, level, logger, message, what it is about, the traceback."""
+    """A JSON object a line: time, level, logger, message, what it is about, the traceback.
+
+    For the error that ends the program also its code, and a hint.
+    """
 
     def __init__(self, redactor: Redactor) -> None:
         super().__init__()
@@ -79,6 +108,8 @@ class JsonLines(logging.Formatter):
             "message": record.getMessage(),
             **{key: about.get(key) for key in ABOUT},
         }
+        more = {"code": record.__dict__.get("code"), "hint": record.__dict__.get("hint")}
+        document |= {key: said for key, said in more.items() if said}
         trace = _trace(self, record)
         if trace:
             document["exception"] = trace

@@ -25,7 +25,6 @@ _STYLES = {
     "full": "yellow",
     LEFT_ALONE: "yellow",
     "disabled": "dim",
-    "not installed": "dim",
 }
 
 
@@ -50,8 +49,6 @@ def status_word(status: OutpostStatus) -> str:
     """Say in a word or two whether an outpost can take a worker, and if not, why."""
     if not status.enabled:
         return "disabled"
-    if not status.installed:
-        return "not installed"
     if not status.health.ok:
         return f"unhealthy: {status.health.detail}"
     if _is_left_alone(status):

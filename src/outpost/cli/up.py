@@ -46,10 +46,9 @@ def up(
     `outpost spawn` starts one in the background where it leaves something unfinished;
     OUTPOST_CONTROLLER=off forbids that.
     """
-    from outpost.cli.log_lines import log_to_standard_error  # noqa: PLC0415 - here only
+    from outpost.cli.log_lines import ending, log_to_standard_error  # noqa: PLC0415 - here only
     from outpost.controller import Controller, shut_down, standing  # noqa: PLC0415 - as above
 
-    idle_s = duration("--idle", idle)
     # It stays: what goes round in circles must not pile up as in a short command.
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     log_to_standard_error(log_format, os.environ)
@@ -64,6 +63,8 @@ def up(
             loop.add_signal_handler(number, controller.stop)
         return await controller.run()
 
-    while run(config, work):
-        # With the configuration as it is now.
-        instead = False
+    with ending(log_format):
+        idle_s = duration("--idle", idle)
+        while run(config, work):
+            # With the configuration as it is now.
+            instead = False

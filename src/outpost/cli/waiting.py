@@ -36,12 +36,18 @@ async def looked_after(federation: Federation, begun: Begun) -> AsyncIterator[No
     finally:
         running = any(not worker.attempt.state.ended for worker in begun.workers)
         if running or begun.queued or begun.refused:
-            from outpost.controller import start_in_background  # noqa: PLC0415 - here only
+            _have_controller(federation)
 
-            try:
-                start_in_background(federation)
-            except StoreError as exc:
-                say("note", f"no controller was started: {exc.message}", "33")
+
+def _have_controller(federation: Federation) -> bool:
+    """Start a controller where none is up and one may be started; return whether one is up."""
+    from outpost.controller import standing, start_in_background  # noqa: PLC0415 - here only
+
+    try:
+        return start_in_background(federation) or standing(federation.home) is not None
+    except StoreError as exc:
+        say("note", f"no controller was started: {exc.message}", "33")
+        return False
 
 
 class Ends:
@@ -56,6 +62,7 @@ class Ends:
         self._as_json = as_json
         self._several = len(begun.workers) + len(begun.queued) > 1
         self._colour = colourful(1)
+        self._seen_to = False
 
     async def wait(self) -> bool:
         """Return, once all have ended, whether all are done."""
@@ -113,6 +120,7 @@ class Ends:
         return attempt.state is State.DONE
 
     async def _result(self, worker: SpawnedWorker) -> Attempt:
+        await self._have_tended(worker)
         if not self._follow:
             return await self._end_of(worker)
         shown = asyncio.create_task(self._show_events(worker))
@@ -131,6 +139,19 @@ class Ends:
             shown.cancel()
             end.cancel()
             await asyncio.wait([shown, end])
+
+    async def _have_tended(self, worker: SpawnedWorker) -> None:
+        """Have a controller beside the waiting, once, where a worker's outpost needs one.
+
+        The waiting renews no lease: without one its worker would be paused, and waited for on.
+        """
+        name = worker.attempt.outpost
+        if self._seen_to or not await self._federation.is_tended(name):
+            return
+        self._seen_to = True
+        if not _have_controller(self._federation):
+            why = f"no controller is up here, and {name} needs one while it has workers"
+            say("note", f"{why}: outpost up", "33")
 
     @staticmethod
     async def _end_of(worker: SpawnedWorker) -> Attempt:

@@ -5,19 +5,18 @@ What is killed on the way is done again: until it is done the attempt has not en
 
 from __future__ import annotations
 
-import re
 import shlex
 from dataclasses import replace
 
 from outpost.model import Attempt, State, Task
 from outpost.ports import Carried, Parcel, Worker
+from outpost.wire.commits import COMMIT
 from outpost.wire.events import RELAY
 from outpost.wire.orders import Environment
 from outpost.wire.urls import apart
 
 MIRROR = "mirror"
 """How work is kept that the remote has refused: on the controller's machine."""
-_COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def waits(attempt: Attempt) -> bool:
@@ -33,7 +32,7 @@ async def carry(attempt: Attempt, worker: Worker, task: Task, environment: Envir
     """
     ended = attempt.state.ended
     commit = attempt.commit if ended and attempt.commit else ""
-    if commit and not _COMMIT.fullmatch(commit):
+    if commit and not COMMIT.fullmatch(commit):
         return _failed(replace(attempt, commit=None, kept_how=""), "its result names no commit")
     url, environment = apart(task.repo_url, environment)
     parcel = Parcel(

@@ -8,7 +8,7 @@ places kept warm, or for workers that idle, is one more function in ``_RULES``.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -30,11 +30,15 @@ class Act(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Due:
-    """Something to be done about a worker now, and why."""
+    """Something to be done about a worker now, and why.
+
+    ``by_the_clock``: because its time is over, had it run all the while.
+    """
 
     attempt: Attempt
     act: Act
     reason: str
+    by_the_clock: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,8 +46,9 @@ class View:
     """What is known at one moment; what is said of workers stands by their ids.
 
     ``used_up`` says why a cap ends a worker, ``asked_at`` since when it has been known that it was
-    asked to stop, ``abandoned`` which outposts nobody looks after. A worker on a place without a
-    price is given up ``lost_after`` its last sign of life; ``None``: never.
+    asked to stop, ``abandoned`` which outposts nobody looks after, ``extended`` until when somebody
+    may run whose bill stood still for a while. A worker on a place without a price is given up
+    ``lost_after`` its last sign of life; ``None``: never.
     """
 
     now: datetime
@@ -51,11 +56,19 @@ class View:
     used_up: Mapping[str, str] = field(default_factory=dict)
     asked_at: Mapping[str, datetime] = field(default_factory=dict)
     abandoned: Collection[str] = ()
+    extended: Mapping[str, datetime] = field(default_factory=dict)
     lost_after: timedelta | None = None
 
     def out_of_contact(self, attempt: Attempt) -> bool:
         """Whether nobody can see a worker now."""
         return attempt.state is State.UNKNOWN or attempt.outpost in self.abandoned
+
+    def overdue(self, attempt: Attempt) -> bool:
+        """Whether a worker is paid for longer than was reserved for it."""
+        charge, until = self.charges.get(attempt.id), self.extended.get(attempt.id)
+        if charge is not None and until is not None:
+            charge = replace(charge, held_until=max(charge.held_until, until))
+        return overdue(charge, self.now)
 
 
 def due(attempts: Iterable[Attempt], view: View) -> list[Due]:
@@ -76,15 +89,22 @@ def overdue(charge: Charge | None, now: datetime) -> bool:
     return now > charge.held_until + MARGIN
 
 
+def extended(charge: Charge, ran_s: float, now: datetime) -> datetime | None:
+    """Return until when a worker may run that ran for so long; ``None``: its time is over."""
+    left = charge.held_until - charge.started_at - timedelta(seconds=ran_s)
+    return now + left if left >= -MARGIN else None
+
+
 def _out_of_contact(attempt: Attempt, view: View) -> Due | None:
     """Give up who cannot be seen: where it costs money once its own time is over."""
     if not view.out_of_contact(attempt):
         return None
     charge = view.charges.get(attempt.id)
+    priced = charge is not None and charge.microusd_per_hour != 0
     # A clock at its place that is slow makes it no older than it is.
     seen_at = max(attempt.seen_at or attempt.created_at, attempt.created_at)
-    if charge is not None and charge.microusd_per_hour != 0:
-        over = overdue(charge, view.now)
+    if priced:
+        over = view.overdue(attempt)
     else:
         over = view.lost_after is not None and view.now - seen_at > view.lost_after
     if not over:
@@ -92,7 +112,8 @@ def _out_of_contact(attempt: Attempt, view: View) -> Due | None:
     why = attempt.reason if attempt.state is State.UNKNOWN else ""
     why = why or f"nobody looks after the outpost '{attempt.outpost}'"
     last = seen_at.isoformat(timespec="seconds").replace("+00:00", "Z")
-    return Due(attempt=attempt, act=Act.GIVE_UP, reason=f"given up, last seen {last}: {why}")
+    reason = f"given up, last seen {last}: {why}"
+    return Due(attempt=attempt, act=Act.GIVE_UP, reason=reason, by_the_clock=priced)
 
 
 def _asked(attempt: Attempt, view: View) -> Due | None:
@@ -106,9 +127,9 @@ def _asked(attempt: Attempt, view: View) -> Due | None:
 
 
 def _overdue(attempt: Attempt, view: View) -> Due | None:
-    if not _can_be_stopped(attempt, view) or not overdue(view.charges.get(attempt.id), view.now):
+    if not _can_be_stopped(attempt, view) or not view.overdue(attempt):
         return None
-    return Due(attempt=attempt, act=Act.STOP, reason=OVERDUE)
+    return Due(attempt=attempt, act=Act.STOP, reason=OVERDUE, by_the_clock=True)
 
 
 def _used_up(attempt: Attempt, view: View) -> Due | None:

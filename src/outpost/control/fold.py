@@ -110,7 +110,8 @@ def _result(attempt: Attempt, fields: Mapping[str, Any], instant: datetime) -> d
         "ended_at": instant,
         "kept_how": _text(kept.get("how")),
         "kept_where": _text(kept.get("where")),
-        "died": bool(fields.get("rescued")),
+        "died": bool(fields.get("rescued") or fields.get("evicted")),
+        "evicted": bool(fields.get("evicted")),
     }
 
 

@@ -83,6 +83,15 @@ class Follower:
             return replace(seen, state=State.UNKNOWN, reason=observation.detail)
         return replace(seen, seen_at=self.clock.now())
 
+    async def is_paused(self, attempt: Attempt) -> bool:
+        """Whether its outpost, one that is tended, has it rest: it is silent then, not lost."""
+        try:
+            if attempt.handle is None or not self.outposts(attempt.outpost).capabilities.tended:
+                return False
+            return (await self._worker(attempt).status()).paused
+        except OutpostError:
+            return False
+
     async def refresh(self, attempt: Attempt) -> Attempt:
         """Look, mend what died (``recover``), push what is ours to push; store what was learnt."""
         seen = await self._look(attempt)
@@ -122,18 +131,34 @@ class Follower:
 
         Returns whether anything was stored.
         """
+        attempt = await self._explained(attempt)
         task = await self.store.task(attempt.task_id) if _was_cut_short(attempt) else None
         # Nobody sits at its screen any more; and who resumed it by hand looks after it by hand.
         # What never ran nobody has looked after.
         by_hand = task and attempt.started_at and (task.interactive or task.resumes)
         if task is None or by_hand:
             return await self.store.apply(attempt)
+        if attempt.got_on:
+            return await self.store.apply(attempt, again_at=self.clock.now())
         tries = task.retries + 1
         if tries < self.retry.max_attempts:
             again_at = next_try(tries, self.clock.now(), self.retry, self.jitter())
             return await self.store.apply(attempt, again_at=again_at)
         given_up = f"; given up after {tries} tries" if tries > 1 else ""
         return await self.store.apply(replace(attempt, reason=attempt.reason + given_up))
+
+    async def _explained(self, attempt: Attempt) -> Attempt:
+        """Return an end that was not the worker's own with what its place says of that, if any."""
+        killed = attempt.state is State.LOST or (attempt.died and not attempt.evicted)
+        if attempt.handle is None or not killed:
+            return attempt
+        try:
+            ended = await self._worker(attempt).status()
+        except OutpostError:
+            return attempt  # its outpost is not configured any more
+        if ended.liveness is not Liveness.DEAD or not ended.detail:
+            return attempt
+        return replace(attempt, reason=f"{ended.detail}; {attempt.reason}")
 
     async def give_up(self, attempt: Attempt, reason: str) -> None:
         """Store a worker as lost, unless one more look shows that its log went on.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
-from outpost.control.situation import WELL, Site
+from outpost.control.situation import Site
 from outpost.errors import OutpostFault
 from outpost.model import Health
 
@@ -12,9 +13,13 @@ PING_S = 10.0
 
 
 async def ask(site: Site) -> Health:
-    """Ask one outpost how it is, within ``PING_S``; one that is not installed is not asked."""
-    if site.outpost is None:
-        return WELL
+    """Ask one outpost how it is, within ``PING_S``; whoever shows that says whose it is."""
+    health = await _asked(site)
+    detail = health.detail.removeprefix(f"{site.name}: ").removeprefix(f"{site.name} ")
+    return replace(health, detail=detail)
+
+
+async def _asked(site: Site) -> Health:
     try:
         async with asyncio.timeout(PING_S):
             return await site.outpost.ping()

@@ -16,8 +16,8 @@ from outpost.model import Breaker, CapView, Health, Quote
 class OutpostStatus:
     """One configured outpost and how it is now; ``active`` workers hold a slot.
 
-    ``caps`` are those that what runs there counts towards. ``quote`` is ``None`` for one that is
-    not installed, or gets no new work.
+    ``caps`` are those that what runs there counts towards. ``quote`` is ``None`` for one that
+    gets no new work.
     """
 
     name: str
@@ -25,7 +25,6 @@ class OutpostStatus:
     active: int
     max_workers: int | None
     enabled: bool
-    installed: bool
     health: Health
     labels: Mapping[str, str] = field(default_factory=dict)
     quote: Quote | None = None
@@ -52,10 +51,9 @@ async def overview(
                 active=active.get(configured.name, 0),
                 max_workers=configured.max_workers,
                 enabled=configured.enabled,
-                installed=configured.installed,
                 health=healths.get(configured.name, WELL),
                 labels=configured.labels,
-                quote=view.quote if view and view.installed else None,
+                quote=view.quote if view else None,
                 caps=view.caps if view else (),
                 spent_today_microusd=view.spent_today_microusd if view else 0,
                 breakers=view.breakers if view else (),

@@ -67,6 +67,8 @@ class Parts:
     """Makes the parts. They load late: who only reads the store needs none of them."""
 
     def __init__(self, ground: Ground) -> None:
+        self.stays = False
+        """Whether this process goes on, as a controller does."""
         self._ground = ground
         self._sites: Sites | None = None
         self._follower: Follower | None = None
@@ -191,6 +193,7 @@ class Parts:
             environment=self.intake.worker_environment,
             terms=self.intake.terms,
             outposts=(await self.sites()).backend,
+            stays=self.stays,
         )
 
     async def queue(self) -> Queue:

@@ -71,7 +71,7 @@ class Pruner:
         """
         sites = await self.federation.parts.sites()
         configured = self.federation.config.outposts
-        outposts = {it.name: sites.backend(it.name) for it in configured if it.installed}
+        outposts = {it.name: sites.backend(it.name) for it in configured}
         looked_at = {
             name: it for name, it in outposts.items() if self.only is None or name in self.only
         }
@@ -164,7 +164,7 @@ class Pruner:
                 continue
             reason = ""
             if attempt.handle is not None:
-                reason = f"its outpost '{attempt.outpost}' is no longer configured or installed"
+                reason = f"its outpost '{attempt.outpost}' is no longer configured"
             elif not self.dry_run:
                 await self.federation.store.forget(attempt.id)
             item = stays(attempt.id, reason)

@@ -22,7 +22,6 @@ _MAY_HAVE_ENDED = frozenset({Refusal.FULL, Refusal.OVER_CAP})
 # What keeps every other task out as well.
 _FOR_ALL = frozenset(
     {
-        Refusal.NOT_INSTALLED,
         Refusal.REJECTED,
         Refusal.COOLING_DOWN,
         Refusal.UNHEALTHY,

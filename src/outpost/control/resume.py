@@ -77,7 +77,8 @@ class Succession:
     async def earlier(self, task: Task, outpost: str) -> Earlier | None:
         """Return what a task's worker on ``outpost`` needs to know of the one it goes on from.
 
-        Another outpost, or another agent, knows the branch but not the conversation.
+        Another outpost (empty: one that keeps its workers apart), or another agent, knows the
+        branch but not the conversation.
         """
         last = await self.predecessor(task)
         if last is None:

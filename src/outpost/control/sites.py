@@ -17,7 +17,7 @@ from outpost.ports import Outpost, Setup
 
 
 class Sites:
-    """All configured outposts; those of a kind that is not installed have no backend."""
+    """All configured outposts."""
 
     def __init__(
         self, config: Config, federation_id: str, home: Path, environment: Mapping[str, str]
@@ -26,16 +26,16 @@ class Sites:
         self._backends: dict[str, Outpost] = {}
         kinds = KindRegistry()
         for configured in config.outposts:
-            if configured.installed:
-                setup = Setup(
-                    name=configured.name,
-                    federation_id=federation_id,
-                    data_folder=str(home),
-                    environment=environment,
-                )
-                options = kinds.parse_options(configured.type, configured.options)
-                backend: Any = kinds.backend(configured.type)
-                self._backends[configured.name] = backend(setup, options)
+            setup = Setup(
+                name=configured.name,
+                federation_id=federation_id,
+                data_folder=str(home),
+                environment=environment,
+                max_workers=configured.max_workers,
+            )
+            options = kinds.parse_options(configured.type, configured.options)
+            backend: Any = kinds.backend(configured.type)
+            self._backends[configured.name] = backend(setup, options)
 
     def enabled(self) -> list[Site]:
         """Return the outposts that may take work."""
@@ -44,7 +44,7 @@ class Sites:
                 name=configured.name,
                 kind=configured.type,
                 max_workers=configured.max_workers,
-                outpost=self._backends.get(configured.name),
+                outpost=self._backends[configured.name],
                 labels=configured.labels,
                 allow_unpriced=configured.allow_unpriced,
                 price=partial(
@@ -63,16 +63,10 @@ class Sites:
         await asyncio.gather(*(backend.close() for backend in self._backends.values()))
 
     def backend(self, name: str) -> Outpost:
-        """Return an outpost by name; raises ``NotFound`` if it is gone or not installed."""
+        """Return an outpost by name; raises ``NotFound`` if it is gone."""
         if name not in self._backends:
-            known = {outpost.name: outpost.type for outpost in self._config.outposts}
-            if name in known:
-                raise NotFound(
-                    f"the type '{known[name]}' of outpost '{name}' is not installed",
-                    hint="outpost list  shows the outposts",
-                )
             raise NotFound(
-                f"outpost '{name}' is not in the configuration{nearest(name, known)}",
+                f"outpost '{name}' is not in the configuration{nearest(name, self._backends)}",
                 hint="outpost list  shows the outposts",
             )
         return self._backends[name]

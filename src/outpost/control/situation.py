@@ -26,23 +26,28 @@ _TODAY = "today"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Site:
-    """An outpost as configured: ``outpost`` is ``None`` where its kind is not installed.
-
-    ``price`` puts the configuration's price in the place of the backend's.
-    """
+    """An outpost as configured; ``price`` puts the configuration's price in the backend's place."""
 
     name: str
     kind: str
     max_workers: int | None
-    outpost: Outpost | None
+    outpost: Outpost
     labels: Mapping[str, str] = field(default_factory=dict)
     allow_unpriced: bool = False
     price: Callable[[Quote], Quote] = lambda quote: quote
 
+    @property
+    def shared(self) -> str:
+        """The name under which a worker finds what earlier ones there have left; empty: nowhere."""
+        return "" if self.outpost.capabilities.apart else self.name
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its workers live only as long as whoever started them."""
+        return self.outpost.capabilities.held
+
     def quote(self, task: Task | None) -> Quote:
         """Return what an hour of a worker costs there; unknown where somebody bills it unsaid."""
-        if self.outpost is None:
-            return Quote(microusd_per_hour=None, source="not installed")
         quote = self.price(self.outpost.quote(task))
         if quote.microusd_per_hour is None and not self.outpost.capabilities.paid:
             return replace(quote, microusd_per_hour=0, source="nobody bills it")
@@ -96,7 +101,6 @@ class Looker:
                 active=seen.counts.get(site.name, 0),
                 max_workers=site.max_workers,
                 health=(healths or {}).get(site.name, WELL),
-                installed=site.outpost is not None,
                 labels=site.labels,
                 quote=site.quote(task),
                 allow_unpriced=site.allow_unpriced,

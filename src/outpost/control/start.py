@@ -71,7 +71,10 @@ class Pass:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Starter:
-    """Places tasks on the sites of one federation."""
+    """Places tasks on the sites of one federation.
+
+    ``stays``: this process goes on, so that it may hold what lives only as long as it does.
+    """
 
     store: Store
     clock: Clock
@@ -83,6 +86,7 @@ class Starter:
     environment: Callable[[str], Environment]
     terms: Callable[[Task], Terms]
     outposts: Callable[[str], Outpost]
+    stays: bool = False
 
     async def decide(self, task: Task) -> Decision:
         """Return where a task would go now; asks every outpost, starts and stores nothing."""
@@ -119,6 +123,8 @@ class Starter:
                 going.healths[site.name] = await ask(site)
                 if not going.healths[site.name].ok:
                     continue
+            if site.is_held and not self.stays:
+                return await self._leave(task, _for_a_controller(decision, best), going)
             attempt = await self._claim(task, decision, situation, site)
             going.claims += 1
             if attempt:
@@ -221,7 +227,7 @@ class Starter:
         assert site.outpost
         # The password travels apart: the agent can read the order.
         repo_url, environment = apart(task.repo_url, self.environment(task.agent.name))
-        earlier = await Succession(store=self.store).earlier(task, site.name)
+        earlier = await Succession(store=self.store).earlier(task, site.shared)
         if earlier and earlier.elsewhere:
             transcript = await fetched(earlier.elsewhere, self.outposts, environment)
             earlier = replace(earlier, transcript=transcript)
@@ -282,6 +288,11 @@ async def _within_time(outpost: Outpost, order: WorkOrder, environment: Environm
     except TimeoutError as exc:
         doubt = f"{outpost.name} gave no answer within {SPAWN_S:g} s"
         raise Ambiguous(doubt, outpost=outpost.name) from exc
+
+
+def _for_a_controller(decision: Decision, best: Candidate) -> Decision:
+    why = f"{best.outpost}: a controller starts it there"
+    return replace(decision, ranked=(replace(best, why=why), *decision.ranked[1:]))
 
 
 def _charge(task: Task, attempt: Attempt, best: Candidate, site: Site) -> Charge:

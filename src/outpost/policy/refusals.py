@@ -34,9 +34,6 @@ def _unwanted(case: Case, view: OutpostView) -> Refused | None:
     task = case.task
     if task.outpost is not None and view.name != task.outpost:
         return case.refused(view, Refusal.NOT_REQUESTED, f"not asked for: {task.outpost} is")
-    if not view.installed:
-        detail = f"not installed: this version has no backend '{view.kind}'"
-        return case.refused(view, Refusal.NOT_INSTALLED, detail)
     if case.denying or case.requiring:
         bound = _by_rules(case, view)
         if bound:

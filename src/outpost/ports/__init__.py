@@ -21,9 +21,9 @@ import errno
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from outpost.errors import DutyError, Unsupported
 from outpost.model import (
@@ -33,6 +33,7 @@ from outpost.model import (
     Handle,
     Health,
     Issue,
+    Metered,
     Observation,
     Quote,
     Sighting,
@@ -51,11 +52,13 @@ __all__ = [
     "IssueSource",
     "Outpost",
     "Parcel",
+    "Plan",
     "Report",
     "Setup",
     "Shell",
     "SourceRequest",
     "Store",
+    "Tended",
     "Worker",
 ]
 
@@ -179,13 +182,15 @@ class Worker(ABC):
 class Setup:
     """What an outpost is given besides its options: all it may know of the federation.
 
-    ``data_folder`` is the federation's own folder on this machine, ``environment`` our variables.
+    ``data_folder`` is the federation's own folder on this machine, ``environment`` our variables,
+    ``max_workers`` how many workers it may be asked for at once (``None``: there is no limit).
     """
 
     name: str
     federation_id: str
     data_folder: str
     environment: Mapping[str, str]
+    max_workers: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,6 +205,32 @@ class Greeting:
     question: str
     options: Mapping[str, str]
     hint: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What has to change at an outpost's provider before it can take work as configured.
+
+    ``changes`` are lines for people that begin with ``+`` (comes), ``~`` (changes) or ``-``
+    (goes), with secrets by reference only; none: all is as it should be. ``notes`` are what else
+    there is to know, such as what it costs. ``data`` is what the outpost carries it out by.
+    """
+
+    outpost: str
+    changes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tended:
+    """A worker that lives, as an outpost is told of it from time to time.
+
+    ``waiting_s`` is for how long it has waited for an answer of a person (``None``: it does not).
+    """
+
+    handle: Handle
+    waiting_s: float | None = None
 
 
 class Outpost(ABC):
@@ -224,6 +255,24 @@ class Outpost(ABC):
         be used so.
         """
         return None
+
+    async def plan(self, image: str | None = None, *, adopt: bool = False) -> Plan:
+        """Return what ``deploy`` would change at the provider; changes nothing.
+
+        ``image`` is the worker image to run from now on (``None``: the configured one). What is
+        there already and not of our federation is taken over only with ``adopt``. Raises
+        ``OutpostFault``.
+        """
+        raise Unsupported(f"{self.name} needs no deployment: outposts of type {self.kind} do not")
+
+    async def deploy(self, plan: Plan, report: Callable[[str], None]) -> Sequence[str]:
+        """Carry out a plan, wait until it holds, and return where the outpost answers then.
+
+        ``report`` is told in a few words how far it is. What has changed there since the plan was
+        made stays as it is: an ``OutpostFault``. Cancelled, the provider goes on with what it was
+        asked for; made again, the plan says what is left to do.
+        """
+        raise Unsupported(f"{self.name} needs no deployment: outposts of type {self.kind} do not")
 
     async def lacking(self, programs: Sequence[str]) -> list[str]:
         """Return those of these programs that workers there would not find.
@@ -259,6 +308,21 @@ class Outpost(ABC):
         Does not ask whether work would be lost: the caller has.
         """
 
+    async def tend(self, workers: Sequence[Tended]) -> None:  # noqa: B027 - most need nothing
+        """Do what has to be done from time to time, such as renewing what would run out.
+
+        Called about twice a minute by the controller that looks after the outpost, with all its
+        workers that live, where ``capabilities.tended``. What is left undone is done the next
+        time. Raises ``OutpostFault``.
+        """
+
+    async def metered(self, handle: Handle) -> Metered | None:
+        """Return for how long the provider bills an ended worker; ``None``: not known (any more).
+
+        Only asked where ``capabilities.metered``. Raises ``OutpostFault``.
+        """
+        return None
+
     async def tidy(self, order: TidyOrder, handles: Sequence[Handle]) -> list[Leftover]:
         """Take away what nobody needs there, and say what went (with ``dry_run``: would go).
 
@@ -283,6 +347,11 @@ class Completed:
     exit_code: int
     stdout: bytes
     stderr: bytes
+
+    @property
+    def complaint(self) -> str:
+        """The last line on its standard error: there programs say what they failed at."""
+        return self.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
 
 
 class Shell(ABC):

@@ -193,6 +193,13 @@ class Store(ABC):
         """Store the pull request of an ended attempt; ``False`` if there is no such attempt."""
 
     @abstractmethod
+    async def note_metered(self, attempt_id: str, seconds: float) -> bool:
+        """Bill an ended attempt's compute for so long as its provider does, from its beginning.
+
+        ``False`` where it has no charge, or one that goes on.
+        """
+
+    @abstractmethod
     async def forget(self, attempt_id: str) -> None:
         """Delete an ended attempt and its duties, and its task with the last of its attempts."""
 

@@ -77,7 +77,7 @@ class Learner:
             broken_off
             and not known["stop_asked"]
             and self._moves.queue_again(
-                known, attempt.state, attempt.reason, due_at=again_at, failed=True
+                known, attempt.state, attempt.reason, due_at=again_at, failed=not attempt.got_on
             )
         )
 

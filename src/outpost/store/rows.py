@@ -40,8 +40,9 @@ USAGE = tuple(item.name for item in fields(Usage))
 """The columns of an attempt that hold its ``Usage``."""
 
 _NESTED = {"agent", "handle", "usage"}
+_NOT_STORED = {"evicted"}
 _TASK = tuple(item.name for item in fields(Task) if item.name not in _NESTED)
-_ATTEMPT = tuple(item.name for item in fields(Attempt) if item.name not in _NESTED)
+_ATTEMPT = tuple(item.name for item in fields(Attempt) if item.name not in _NESTED | _NOT_STORED)
 _HANDLE = tuple(item.name for item in fields(Handle))
 _DUTY = tuple(item.name for item in fields(Duty))
 _CHARGE = tuple(item.name for item in fields(Charge))

@@ -131,6 +131,9 @@ class SqlStore(Store):
     async def note_pr(self, attempt_id: str, pr_url: str) -> bool:
         return await self._database.write(lambda writer: writer.note_pr(attempt_id, pr_url))
 
+    async def note_metered(self, attempt_id: str, seconds: float) -> bool:
+        return await self._database.write(lambda writer: writer.note_metered(attempt_id, seconds))
+
     async def counts(self) -> Mapping[str, int]:
         return await self._database.read(lambda reader: reader.counts())
 

@@ -211,6 +211,15 @@ class Writer:
         changes = {"pr_url": stored(pr_url)}
         return self._connection.execute(update(attempts).where(*ended), changes).rowcount > 0
 
+    def note_metered(self, attempt_id: str, seconds: float) -> bool:
+        """Move the end of a settled charge to where its provider's meter has it."""
+        charge = self._reader.charge(attempt_id)
+        if charge is None or charge.ended_at is None:
+            return False
+        ended_at = charge.started_at + timedelta(seconds=seconds)
+        billing.change(self._connection, charge, replace(charge, ended_at=ended_at))
+        return True
+
     def forget(self, attempt_id: str) -> None:
         """Delete an ended attempt; with the last one its task, unless that is to be tried again."""
         ended = attempts.c.id == attempt_id, attempts.c.state.in_(ENDED)

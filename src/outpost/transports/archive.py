@@ -1,7 +1,8 @@
 """The runner as one file: a zip archive that Python runs as it is.
 
 Compiled modules lie beside the sources: the Python version that built the archive starts from
-them, any other passes them over and compiles.
+them, any other passes them over and compiles. ``python -m outpost.transports.archive FOLDER``
+writes it there.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import importlib.util
 import io
 import marshal
+import sys
 import zipfile
 from functools import cache
 from pathlib import Path
@@ -46,3 +48,8 @@ def _compiled(name: str, source: bytes) -> bytes:
     flags = _PYC_UNCHECKED.to_bytes(4, "little")
     # Later formats of marshal mark what is referred to more than once, which varies by process.
     return importlib.util.MAGIC_NUMBER + flags + digest + marshal.dumps(code, _MARSHAL_PLAIN)
+
+
+if __name__ == "__main__":
+    _name, _content = runner_archive()
+    (Path(sys.argv[1]) / _name).write_bytes(_content)

@@ -10,9 +10,20 @@ import posixpath
 
 from outpost.runner.transcript import FILE
 from outpost.transports.place import ShellPlace
-from outpost.wire.orders import Transcript, WorkOrder
+from outpost.wire.orders import Limits, Transcript, WorkOrder
 
 TRANSCRIPT_S = 5.0
+
+
+def order_at(place: ShellPlace, order: WorkOrder) -> WorkOrder:
+    """Return a copy of an order as it is at a place: its disk's limit, no instant of our clock."""
+    order = order.copy()
+    if place.min_free_mib is not None:
+        limits: Limits = {**order["limits"], "min_free_mib": place.min_free_mib}
+        order["limits"] = limits
+    if not place.is_here:
+        order.pop("asked_at", None)
+    return order
 
 
 async def put_order(place: ShellPlace, directory: str, order: WorkOrder) -> None:

@@ -27,8 +27,9 @@ class ShellPlace:
     """Where and with which programs workers run: ``root`` is absolute, ``socket`` tmux's own.
 
     ``is_here`` says that it is this machine, ``cache_max_mib`` how large all caches together may
-    be. ``machine`` is the id of the machine, where it has one. Every ``look_every_s``
-    seconds a silent worker is looked at, every ``poll_s`` one that is to end.
+    be, ``min_free_mib`` how much room on the disk every worker begins with (``None``: as its order
+    says). ``machine`` is the id of the machine, where it has one. Every ``look_every_s`` seconds a
+    silent worker is looked at, every ``poll_s`` one that is to end.
     """
 
     shell: Shell
@@ -40,6 +41,7 @@ class ShellPlace:
     environment: Mapping[str, str]
     is_here: bool = False
     cache_max_mib: int | None = None
+    min_free_mib: int | None = None
     machine: str = ""
     look_every_s: float = 2.0
     poll_s: float = 0.05

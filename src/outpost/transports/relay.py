@@ -22,13 +22,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import outpost
-from outpost.errors import NotDispatched, OutpostFault, Rejected
+from outpost.errors import OutpostFault
 from outpost.model import Handle
 from outpost.ports import Carried, Completed, Parcel
 from outpost.runner.cache import RELAYS, key_of
 from outpost.runner.mirror import BRANCHES, path_of, there
+from outpost.transports.place import ShellPlace
 from outpost.transports.shell import ShellOutpost, ShellWorker
 from outpost.transports.this_machine import ThisMachine
+from outpost.wire.commits import COMMIT
 from outpost.wire.errands import Errand, Fetched, Pushed
 from outpost.wire.orders import Environment, WorkOrder
 
@@ -39,7 +41,6 @@ LEFT_S = 86_400.0  # then whoever was at an errand is dead
 BUNDLE_MOST_BYTES = 4 << 30  # of what is carried away: a machine may answer without an end
 WIP_REFS = "refs/outpost/wip/"
 _SECRETS = ("GIT_", "SSH_", "OUTPOST_GIT_")
-_COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _OTHERS = re.compile(WIP_REFS + r"w-[a-z0-9-]+/([0-9a-f]{12})")
 _MIRROR = (
     "import sys; sys.path.insert(0, sys.argv[1]); from outpost.runner.mirror import main; main()"
@@ -157,7 +158,7 @@ class Relay:
         """Return the relay's refs with their commits; what others wrote there is looked at."""
         done = await self._run(_OPEN + _LIST if opening else _LIST)
         rows = (line.partition(" ") for line in done.stdout.decode("utf-8", "replace").splitlines())
-        return {ref: commit for commit, _, ref in rows if _COMMIT.fullmatch(commit)}
+        return {ref: commit for commit, _, ref in rows if COMMIT.fullmatch(commit)}
 
     async def _bring(
         self, bundle: str, changes: Mapping[str, str], pieces: Iterable[bytes] = ()
@@ -201,8 +202,8 @@ class Relay:
         argv = ["sh", "-c", script, "sh", self.path, *arguments]
         done = await self._outpost.run(argv, stdin=stdin, timeout_s=RELAY_S)
         if done.exit_code:
-            why = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-            raise self._fault(f"git on {self._outpost.name} failed in {self.path}: {why}")
+            what = f"git on {self._outpost.name} failed in {self.path}: {done.complaint}"
+            raise self._fault(what)
         return done
 
     @contextlib.contextmanager
@@ -241,8 +242,7 @@ class Relay:
         except OSError as exc:
             raise self._fault(f"cannot {verb} for {self._outpost.name}: {exc}") from exc
         if done.exit_code:
-            why = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-            raise self._fault(f"cannot {verb} for {self._outpost.name}: {why}")
+            raise self._fault(f"cannot {verb} for {self._outpost.name}: {done.complaint}")
         return json.loads(done.stdout)
 
     def _fault(self, message: str) -> OutpostFault:
@@ -258,17 +258,14 @@ class RelayedOutpost(ShellOutpost):
     mirrors: str
     push_via: str = "worker"
 
-    async def spawn(self, order: WorkOrder, environment: Environment) -> Handle:
-        if self.push_via == "controller":
-            try:
-                root = (await self.reach()).root
-                relay = Relay(self, root, self.mirrors, order["repo_url"])
-                order, environment = await relay.prepare(order, environment)
-            except Rejected:
-                raise
-            except OutpostFault as exc:
-                raise NotDispatched(exc.message, outpost=self.name, hint=exc.hint) from exc
-        return await super().spawn(order, environment)
+    async def prepare(
+        self, place: ShellPlace, order: WorkOrder, environment: Environment
+    ) -> tuple[WorkOrder, Environment]:
+        order, environment = await super().prepare(place, order, environment)
+        if self.push_via != "controller":
+            return order, environment
+        relay = Relay(self, place.root, self.mirrors, order["repo_url"])
+        return await relay.prepare(order, environment)
 
     def worker(self, handle: Handle) -> RelayedWorker:
         super().worker(handle)  # which refuses another's

@@ -19,8 +19,10 @@ from outpost.model import Handle, Liveness, Observation, Sighting
 from outpost.ports import Completed, Outpost, Worker
 from outpost.runner.transcript import MOST_BYTES, is_name
 from outpost.transports.archive import runner_archive
-from outpost.transports.ordering import put_order
+from outpost.transports.handles import check_owner
+from outpost.transports.ordering import order_at, put_order
 from outpost.transports.place import Refused, ShellPlace, hint_of
+from outpost.transports.tidying import leftover
 from outpost.transports.variables import as_there
 from outpost.transports.view import TMUX_CONF, tmux, view_of
 from outpost.wire.events import Event, EventReader, LogDamaged
@@ -56,15 +58,16 @@ class ShellOutpost(Outpost):
     async def spawn(self, order: WorkOrder, environment: Environment) -> Handle:
         try:
             place = await self.reach()
+            order, environment = await self.prepare(place, order, environment)
         except Rejected:
             raise
         except OutpostFault as exc:
             raise NotDispatched(exc.message, outpost=self.name, hint=exc.hint) from exc
         handle = self.handle_of(order["worker_id"])
         directory = handle.data["directory"]
-        order = {**order, "view": view_of(place, order, self.runner_path(), directory)}
-        if not place.is_here:
-            order.pop("asked_at", None)
+        order = order_at(place, order)
+        if self.capabilities.attach:
+            order["view"] = view_of(place, order, self.runner_path(), directory)
         try:
             # The runner first: an order that nobody carries out would stand there like a worker.
             if self._uploaded != self.runner_path():
@@ -77,6 +80,15 @@ class ShellOutpost(Outpost):
         if not answer:
             raise NotDispatched(f"the runner on {self.name} died at its start", outpost=self.name)
         return handle
+
+    async def prepare(
+        self, place: ShellPlace, order: WorkOrder, environment: Environment
+    ) -> tuple[WorkOrder, Environment]:
+        """Return what a worker there is to get, once all that it needs besides is there.
+
+        Nothing of the worker is there yet. Raises ``OutpostFault``: then it is not started.
+        """
+        return order, environment
 
     async def lacking(self, programs: Sequence[str]) -> list[str]:
         if (await self.reach()).is_here:
@@ -93,11 +105,7 @@ class ShellOutpost(Outpost):
         return self._sightings()
 
     def worker(self, handle: Handle) -> ShellWorker:
-        if handle.outpost != self.name or handle.kind != self.kind:
-            raise Rejected(
-                f"worker {handle.worker_id} belongs to {handle.outpost}, not to {self.name}",
-                outpost=self.name,
-            )
+        check_owner(self, handle)
         return ShellWorker(self, handle)
 
     async def destroy(self, handle: Handle) -> None:
@@ -141,8 +149,8 @@ class ShellOutpost(Outpost):
         """
         done = await self.try_runner(*arguments, stdin=stdin, program=program)
         if done.exit_code:
-            reason = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-            raise OutpostFault(f"the runner on {self.name} failed: {reason}", outpost=self.name)
+            what = f"the runner on {self.name} failed: {done.complaint}"
+            raise OutpostFault(what, outpost=self.name)
         return done.stdout.decode("utf-8", "replace")
 
     async def try_runner(
@@ -270,13 +278,19 @@ class ShellOutpost(Outpost):
         return replace(handle, data={**ours.data, **handle.data}) == ours
 
     def handle_of(self, worker_id: str) -> Handle:
-        """Return the handle of a worker here, whether or not there is one."""
+        """Return the handle of a worker here, whether or not there is one.
+
+        It says on which machine, as an outpost may lead to another one later.
+        """
         place = self.place()
         return Handle(
             outpost=self.name,
             kind=self.kind,
             worker_id=worker_id,
-            data={"directory": posixpath.join(place.root, "workers", worker_id)},
+            data={
+                "directory": posixpath.join(place.root, "workers", worker_id),
+                "machine": place.machine,
+            },
         )
 
 
@@ -327,8 +341,8 @@ class ShellWorker(Worker):
         line = b"\n" + json.dumps(message).encode() + b"\n"
         done = await self._outpost.run(["sh", "-c", script, "sh", path], stdin=line)
         if done.exit_code:
-            reason = done.stderr.decode("utf-8", "replace").strip()
-            raise OutpostFault(f"cannot write to {self.id}: {reason}", outpost=self.outpost)
+            what = f"cannot write to {self.id}: {done.complaint}"
+            raise OutpostFault(what, outpost=self.outpost)
 
     async def stop(self, *, grace_s: float, reason: str) -> None:
         if await self._may_run():
@@ -376,8 +390,8 @@ class ShellWorker(Worker):
         if done.exit_code == ABSENT:
             return None
         if done.exit_code:
-            reason = done.stderr.decode("utf-8", "replace").strip()
-            raise OutpostFault(f"cannot compare on {self.outpost}: {reason}", outpost=self.outpost)
+            what = f"cannot compare on {self.outpost}: {done.complaint}"
+            raise OutpostFault(what, outpost=self.outpost)
         return done.stdout
 
     async def attach(self) -> Sequence[str]:
@@ -469,12 +483,6 @@ class ShellWorker(Worker):
 def _elsewhere(handle: Handle) -> Leftover:
     """Say that a worker's files are not where this outpost has its own now."""
     directory = handle.data.get("directory", "")
-    return {
-        "kind": "worker",
-        "name": handle.worker_id,
-        "path": directory,
-        "bytes": 0,
-        "detail": "",
-        "kept": f"its files are at {directory}, and the outpost's folder is another one now",
-        "hint": "set the outpost's root back, then: outpost prune",
-    }
+    kept = f"its files are at {directory}, and the outpost's folder is another one now"
+    hint = "set the outpost's root back, then: outpost prune"
+    return leftover("worker", handle.worker_id, path=directory, kept=kept, hint=hint)

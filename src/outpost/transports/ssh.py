@@ -50,8 +50,11 @@ class Address:
 
     def shown(self) -> str:
         """Return it in a form that people know."""
-        user = f"{self.user}@" if self.user else ""
-        return f"{user}{self.host}{f':{self.port}' if self.port else ''}"
+        return f"{self.account()}{f':{self.port}' if self.port else ''}"
+
+    def account(self) -> str:
+        """Return whom to be on which machine, as programs for SSH take it."""
+        return f"{self.user}@{self.host}" if self.user else self.host
 
     def config_path(self) -> Path | None:
         """Return the user's SSH settings, if there are any."""
@@ -337,9 +340,12 @@ def _as_os_errors() -> Iterator[None]:
 
 
 def _not_let_in(address: Address) -> NotLetIn:
+    key = ["-i", *address.keys()] if address.ssh_key else []
+    port = ["-p", str(address.port)] if address.port else []
+    bring = shlex.join(["ssh-copy-id", *key, *port, address.account()])
     tried = [*address.keys(), *(["the SSH agent's"] if address.agent else [])]
     return NotLetIn(
         f"{address.shown()} does not let us in with any key: tried"
         f" {', '.join(tried) or 'those of the SSH settings'}",
-        hint=f"put your public key there: ssh-copy-id {address.shown()}, or name another ssh_key",
+        hint=f"put your public key there: {bring}, or name another ssh_key",
     )

@@ -33,9 +33,6 @@ KINDS = {
 
 async def check_outpost(site: Site) -> Check:
     """Say whether an outpost can take work, and if not, what it lacks."""
-    if site.outpost is None:
-        detail = f"{site.name}: the type '{site.kind}' is not installed"
-        return warning(site.name, detail, "outpost config check")
     health = await ask(site)
     if not health.ok:
         return problem(site.name, f"{site.name}: {health.detail}", health.hint)
@@ -51,8 +48,6 @@ async def check_place(
     ``programs`` are those that agents start, each with how to get it.
     """
     first = await check_outpost(site)
-    if site.outpost is None:
-        return [first]
     is_well = first.level is Level.OK
     found = await check_agents_there(site.outpost, programs) if is_well else []
     if leftovers:

@@ -7,6 +7,8 @@
 ``expire``      stops what is over its time or its cap, gives up what was out of contact too long
 ``reconcile``   compares what outposts really run with the store
 ``sweep``       takes away what nobody needs any more
+``tend``        has outposts renew what would run out, where one needs that
+``meter``       bills ended workers for what their providers meter
 ``leases``      says which outposts are ours, where several controllers share one store
 ==============  ==================================================================================
 

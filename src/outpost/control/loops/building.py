@@ -8,10 +8,12 @@ from outpost.control.loops.dispatch import Dispatch
 from outpost.control.loops.duties import CarryOut
 from outpost.control.loops.expire import Expire
 from outpost.control.loops.leases import Leases
+from outpost.control.loops.meter import Meter
 from outpost.control.loops.reconcile import Reconcile
 from outpost.control.loops.running import Running
 from outpost.control.loops.supervise import Supervise
 from outpost.control.loops.sweep import Sweep
+from outpost.control.loops.tend import Tend
 
 if TYPE_CHECKING:
     from outpost.control.parts import Whole
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
 async def build(whole: Whole, holder: str) -> Running:
     """Return all loops, ready to run. ``holder`` is what this controller calls itself."""
     store, clock, parts = whole.store, whole.clock, whole.parts
+    parts.stays = True
     given = whole.config.controller
-    configured = [it.name for it in whole.config.outposts if it.installed]
+    configured = [it.name for it in whole.config.outposts]
     sites = await parts.sites()
     follower = await parts.follower()
     leases = Leases(store, holder, configured)
@@ -44,8 +47,16 @@ async def build(whole: Whole, holder: str) -> Running:
     reconcile = Reconcile(
         await parts.reconciler(), clock, leased=leases, orphan_grace_s=given.orphan_grace_s
     )
+    outposts = {name: sites.backend(name) for name in configured}
+    tended = {name: it for name, it in outposts.items() if it.capabilities.tended}
+    metered = {name: it for name, it in outposts.items() if it.capabilities.metered}
     return Running(
-        (leases, supervise, dispatch, duties, expire, reconcile, Sweep(whole, leased=leases)),
+        (
+            *(leases, supervise, dispatch, duties, expire, reconcile),
+            Sweep(whole, leased=leases),
+            *([Tend(store, clock, tended, leased=leases)] if tended else ()),
+            *([Meter(store, clock, metered, leased=leases)] if metered else ()),
+        ),
         clock=clock,
         store=store,
         on_change=(supervise, dispatch, duties),

@@ -27,6 +27,8 @@ FIRST_PAUSE_S = 1.0
 MOST_PAUSE_S = 30.0
 DEAF_S = 2.0
 """How long after a round the next may be, at most, for what was not heard meanwhile to count."""
+PAUSED_S = 1.5
+"""How long an outpost may take to say that a worker rests: the others wait meanwhile."""
 STRANGER_S = 300.0
 """How long another machine's worker is left alone before it is looked at again."""
 
@@ -85,7 +87,7 @@ class Supervise(Loop):
                 # Stored as active still: something went wrong, so once more from what is stored.
                 self._report_fault(known.task, attempt)
                 self._begin(attempt)
-        self._notice_silence()
+        await self._notice_silence()
         if self._recorder.trouble:
             raise StoreError(self._recorder.trouble)
         unknown = sum(it.attempt.state is State.UNKNOWN for it in self._following.values())
@@ -175,7 +177,7 @@ class Supervise(Loop):
         logger.info("%s%s", attempt.state, reason, extra=about(attempt))
         self._ended()
 
-    def _notice_silence(self) -> None:
+    async def _notice_silence(self) -> None:
         now = asyncio.get_running_loop().time()
         # Who stood still heard nobody: a process that was stopped, a machine that was asleep.
         deaf_s = now - self._round_at
@@ -183,11 +185,24 @@ class Supervise(Loop):
         if deaf_s > DEAF_S:
             for following in self._following.values():
                 following.heard_at = min(now, following.heard_at + deaf_s)
-        for following in self._following.values():
-            silent_s = now - following.heard_at
-            if silent_s > self._silent_after_s and following.attempt.handle is not None:
-                reason = f"it has said nothing for {self._silent_after_s:g} s"
-                self._lose_sight(following, reason)
+        silent = [it for it in self._following.values() if now - it.heard_at > self._silent_after_s]
+        async with asyncio.TaskGroup() as group:
+            for following in silent:
+                group.create_task(self._say_silent(following))
+
+    async def _say_silent(self, following: _Following) -> None:
+        attempt = following.attempt
+        if attempt.handle is None or attempt.state is State.UNKNOWN or attempt.state.ended:
+            return
+        heard_at, paused = following.heard_at, False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PAUSED_S):
+                paused = await self._follower.is_paused(attempt)
+        if paused:
+            following.heard_at = self._round_at
+        elif following.heard_at == heard_at:
+            reason = f"it has said nothing for {self._silent_after_s:g} s"
+            self._lose_sight(following, reason)
 
     def _lose_sight(self, following: _Following, reason: str) -> None:
         attempt = following.attempt
