@@ -17,11 +17,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncssh
+from tests.ssh_hosts import make_key
 
 from benchmarks.agents import Gate, spawn_until_output
 from benchmarks.checks import Check, main
 from benchmarks.sample import Sandbox
-from benchmarks.sshd import Machine, long_line, make_key
+from benchmarks.sshd import Machine, long_line
 from outpost import Federation, SpawnOptions
 from outpost.backends.ssh import SshOutpost
 from outpost.transports.desk_link import Traffic
@@ -71,8 +72,7 @@ async def measure(options: argparse.Namespace) -> list[Check]:
     """Measure all of it on machines of our own."""
     checks: list[Check] = []
     with Sandbox() as sandbox, contextlib.ExitStack() as machines:
-        key = sandbox.folder / "key"
-        make_key(key)
+        key = make_key(sandbox.folder / "key")
         hosts = [Machine(sandbox.folder / f"host{number}", key) for number in range(HOSTS)]
         for host in hosts:
             host.start()
