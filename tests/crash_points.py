@@ -1,18 +1,20 @@
 """Killing programs at each of their points, and what must be true once a controller was there.
 
 A ``Story`` is what a program does in a ``CrashWorld``, a home of its own that a few things were
-done in before. ``Lane`` runs the program, ``CrashWorld.recover`` lets a controller mend what it
+done in before. ``Launcher`` runs the program, ``CrashWorld.recover`` lets a controller mend what it
 left, and ``tests.crash_checks`` says what is wrong then.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import shutil
 import signal
 import sqlite3
 import sys
+import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
@@ -25,6 +27,7 @@ from outpost.federation import Federation
 from outpost.model import State
 from outpost.ports import Clock
 from outpost.spawned import SpawnedWorker
+from outpost.store import open_store
 from tests.crash_checks import Checks
 from tests.doubles.crashing import Point, When
 from tests.world import Remote, World, make_environment
@@ -60,8 +63,13 @@ WRITES = frozenset(
         "trim_transitions",
     )
 )
+OUTSIDE = ("outpost.", "worker.", "caller.", "machines.", "api.")
 # A log is read in many small steps, of which a few stand for all.
 STEPS = frozenset({"worker.events[]", "outpost.workers[]"})
+
+
+async def _nothing(_world: CrashWorld, _federation: Federation) -> list[str]:
+    return []
 
 
 @dataclass(frozen=True)
@@ -71,9 +79,11 @@ class Story:
     ``needed`` are calls that it makes for sure; with ``only_there`` it is killed at those only.
     ``expected`` returns, once the program has died, how many tasks are to have which end; it may
     also do what the world does meanwhile. ``outposts`` is that of the configuration, in which
-    ``FOLDER`` is the world's. ``fresh``: the home has no store yet. ``later_s`` is how much later
-    the controller comes, by its clock, where it does not come at once. ``afterwards`` says what
-    else is wrong then.
+    ``FOLDER`` is the world's and ``LABEL`` a name of its own; ``variables`` are ours besides what
+    every world has, ``modules`` what the program finds loaded. ``fresh``: the home has no store
+    yet. ``later_s`` is how much later the controller comes, by its clock, where it does not come at
+    once. ``unrest`` says what goes on still that is not to be seen in every world, ``afterwards``
+    what else is wrong then. ``forgets``: what a worker has not told or pushed goes with its place.
     """
 
     name: str
@@ -81,10 +91,14 @@ class Story:
     expected: Callable[[CrashWorld, Federation], Awaitable[Mapping[State, int]]]
     needed: frozenset[str]
     outposts: str = LOCAL
+    variables: Mapping[str, str] = field(default_factory=dict)
     only_there: bool = False
     fresh: bool = False
     later_s: float = LATER_S
-    afterwards: Callable[[CrashWorld], list[str]] = lambda _world: []
+    forgets: bool = False
+    modules: tuple[str, ...] = ()
+    unrest: Callable[[CrashWorld], str] = lambda _world: ""
+    afterwards: Callable[[CrashWorld, Federation], Awaitable[list[str]]] = _nothing
 
 
 @dataclass(frozen=True)
@@ -131,9 +145,15 @@ class CrashWorld:
             "git add -A; git commit -qm work; echo two"
         )
 
+    @property
+    def label(self) -> str:
+        """A name that no other world has, of letters and digits."""
+        return f"w{zlib.crc32(str(self.folder).encode()):08x}"
+
     def config(self) -> str:
+        outposts = self.story.outposts.replace("FOLDER", str(self.folder))
         return (
-            f"outposts:\n{self.story.outposts.replace('FOLDER', str(self.folder))}"
+            f"outposts:\n{outposts.replace('LABEL', self.label)}"
             "policy: {retry: {max_attempts: 4, initial_backoff: 0s, max_backoff: 1s}}\n"
             "budget: {daily: 1000}\n"
             "defaults: {stop_grace: 4s, time_limit: 5m, token_budget: 0}\n"
@@ -183,12 +203,13 @@ class CrashWorld:
         async with self.federation(Ahead(later_s)) as federation:
             expected = await self.story.expected(self, federation)
             fail = self.story.outposts != LOCAL
-            checks = Checks(self.world, federation, self.lines, outposts_fail=fail)
+            forgets = self.story.forgets
+            checks = Checks(self.world, federation, self.lines, fail, forgets)
             controller = Controller(federation)
             running = asyncio.create_task(controller.run())
             try:
                 until = asyncio.get_running_loop().time() + QUIET_S
-                while unrest := await checks.unrest():
+                while unrest := await checks.unrest() or self.story.unrest(self):
                     if running.done() or asyncio.get_running_loop().time() > until:
                         break
                     await asyncio.sleep(POLL_S)
@@ -200,35 +221,49 @@ class CrashWorld:
             counted = await federation.store.count_by_state()
             ends = {state: count for state, count in counted.items() if count}
             wrong = [f"ends: {ends}, expected: {expected}"] if ends != expected else []
-            return wrong + await checks.faults() + self.story.afterwards(self)
+            wrong += await checks.faults()
+            return wrong + await self.story.afterwards(self, federation)
 
 
-@dataclass(frozen=True)
-class Lane:
+class Launcher:
     """A process that has the program loaded, and runs it again and again in forks of itself."""
 
-    process: asyncio.subprocess.Process
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._numbers = itertools.count(1)
+        self._running: dict[int, asyncio.Future[int]] = {}
 
     async def run(self, world: CrashWorld, arguments: Sequence[str], at: Point | None) -> int:
         """Run the program in a home, killed ``at`` a point; return how it exited."""
+        number = next(self._numbers)
         told = {
+            "number": number,
             "arguments": [str(world.record), str(at or "-"), *arguments],
             "environment": {
                 **world.world.environment,
                 "OUTPOST_CONFIG": world.world.config(world.config()),
             },
             "errors": str(world.folder / "errors"),
+            "modules": world.story.modules,
         }
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write(json.dumps(told).encode() + b"\n")
+        assert self._process.stdin
+        self._running[number] = asyncio.get_running_loop().create_future()
+        self._process.stdin.write(json.dumps(told).encode() + b"\n")
         async with asyncio.timeout(PROGRAM_S):
-            return int(await self.process.stdout.readline())
+            return await self._running[number]
+
+    async def listen(self) -> None:
+        """Hear which programs have exited."""
+        assert self._process.stdout
+        async for line in self._process.stdout:
+            number, code = map(int, line.split())
+            if not (running := self._running[number]).done():
+                running.set_result(code)
 
 
 @dataclass
 class Crashing:
-    """Runs a story with its program killed at each of its points, in a few homes at once."""
+    """Runs a story with its program killed at each of its points, in ``lanes`` homes at once."""
 
     story: Story
     folder: Path
@@ -240,8 +275,8 @@ class Crashing:
 
     async def record(self) -> list[Point]:
         """Return the points of the program, which must come to its end in a home of its own."""
-        async with self._lane() as lane:
-            world, code, faults = await self._one(lane, None)
+        async with self._launcher() as launcher:
+            world, code, faults = await self._one(launcher, None)
         said = (world.folder / "errors").read_text()
         assert (code, faults) == (0, []), f"{faults}\n{said}"
         points = world.passed()
@@ -253,22 +288,27 @@ class Crashing:
         """Kill the program at each of these points; ``faults`` has what was wrong after each."""
         waiting = iter(points)
 
-        async def work() -> None:
-            async with self._lane() as lane:
-                for point in waiting:
-                    world, code, faults = await self._one(lane, point)
-                    self.exits[point] = code
-                    if code not in (0, -signal.SIGKILL):
-                        faults.append(f"exited {code}: {(world.folder / 'errors').read_text()}")
-                    if faults:
-                        self.faults[str(point)] = faults
+        async def work(launcher: Launcher) -> None:
+            for point in waiting:
+                world, code, faults = await self._one(launcher, point)
+                self.exits[point] = code
+                if code not in (0, -signal.SIGKILL):
+                    faults.append(f"exited {code}: {(world.folder / 'errors').read_text()}")
+                if faults:
+                    self.faults[str(point)] = faults
 
-        async with asyncio.TaskGroup() as group:
+        async with self._launcher() as launcher, asyncio.TaskGroup() as group:
             for _ in range(self.lanes):
-                group.create_task(work())
+                group.create_task(work(launcher))
+
+    @property
+    def never_killed(self) -> frozenset[str]:
+        """The calls that the story needs and at which nothing was killed."""
+        killed = {point.call for point, code in self.exits.items() if code == -signal.SIGKILL}
+        return self.story.needed - killed
 
     @asynccontextmanager
-    async def _lane(self) -> AsyncIterator[Lane]:
+    async def _launcher(self) -> AsyncIterator[Launcher]:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", PROGRAM),
             cwd=CHECKOUT,
@@ -276,18 +316,21 @@ class Crashing:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
+        launcher = Launcher(process)
+        listening = asyncio.create_task(launcher.listen())
         try:
-            yield Lane(process)
+            yield launcher
         finally:
             process.kill()
             await process.wait()
+            await listening
 
-    async def _one(self, lane: Lane, at: Point | None) -> tuple[CrashWorld, int, list[str]]:
+    async def _one(self, launcher: Launcher, at: Point | None) -> tuple[CrashWorld, int, list[str]]:
         world = self._world(at)
         try:
             async with world.federation() as federation:
                 arguments = await self.story.prepare(world, federation)
-            code = await lane.run(world, arguments, at)
+            code = await launcher.run(world, arguments, at)
             # At once where an outpost was called: what the program began may go on without it.
             at_once = at is None or not at.call.startswith("store.")
             faults = await world.recover(0.0 if at_once else self.story.later_s)
@@ -305,6 +348,7 @@ class Crashing:
         environment = make_environment(folder)
         if path := self.remote.environment.get("PYTHONPATH"):
             environment["PYTHONPATH"] = path
+        environment |= self.story.variables
         world = World(folder, environment, self.remote)
         if not self.story.fresh:
             world.home.mkdir(mode=0o700)
@@ -327,13 +371,47 @@ def chosen(points: Sequence[Point], story: Story) -> list[Point]:
             numbers.setdefault(point.call, []).append(point.number)
     some: list[Point] = []
     for call, found in numbers.items():
-        outside = call.startswith(("outpost.", "worker.")) and call not in STEPS
+        outside = call.startswith(OUTSIDE) and call not in STEPS
         if outside or call in WRITES | story.needed:
-            moments: list[When] = ["before", "after"]
-            if outside and call in story.needed:
-                moments.insert(1, "during")
+            moments = _moments(call, needed=call in story.needed)
             some += [Point(call, number, when) for number in found for when in moments]
         else:
             few = {found[0], found[len(found) // 2], found[-1]}
             some += [Point(call, number, "before") for number in sorted(few)]
     return some
+
+
+def chosen_once(points: Sequence[Point], story: Story) -> list[Point]:
+    """Return the points at the first call of each kind that the story needs, or that goes outside.
+
+    For stories in which each home takes its time: all else is tried on this machine. Before a call
+    is after the one before it.
+    """
+    called = {point.call for point in points}
+    others = sorted(it for it in called - story.needed if it.startswith(OUTSIDE))
+    return [*first_calls(story), *(Point(call, 1, "after") for call in others)]
+
+
+def first_calls(story: Story) -> list[Point]:
+    """Return the points at the first of each of the calls that a story needs."""
+    return [
+        Point(call, 1, when)
+        for call in sorted(story.needed)
+        for when in _moments(call, needed=True)
+    ]
+
+
+def _moments(call: str, *, needed: bool) -> tuple[When, ...]:
+    """Return when a program dies at a call: what goes on outside, and matters, has a middle."""
+    if needed and call.startswith(OUTSIDE) and call not in STEPS:
+        return ("before", "during", "after")
+    return ("before", "after")
+
+
+async def empty_store(folder: Path) -> Path:
+    """Make a store with all its tables in it, and nothing else; return its path."""
+    path = folder / "empty.db"
+    store = open_store(path)
+    await store.federation_id()
+    await store.close()
+    return path

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -166,6 +168,16 @@ class Host:
         _kill(connections)
         self._server.wait()
         self._server = None
+
+    def clear(self) -> None:
+        """End what stays on it for workers to come."""
+        for address in self.sockets.glob("tmux-*/*"):
+            argv = ["tmux", "-S", str(address), "kill-server"]
+            subprocess.run(argv, capture_output=True, check=False)
+        shutil.rmtree(self.sockets)
+        for nursery in self.folder.glob("**/runner/*.pid"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(nursery.read_text()), signal.SIGKILL)
 
     def restart(self) -> None:
         """Stop and start ``sshd`` on the same port."""

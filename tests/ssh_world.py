@@ -14,10 +14,7 @@ import json
 import os
 import pwd
 import shutil
-import signal
 import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +24,7 @@ import pytest
 from outpost.federation import Federation
 from tests.ssh_hosts import SSHD, Client, Host
 from tests.ssh_line import LINES, Line, skip
-from tests.world import World, pids_marked, pids_naming
+from tests.world import World, end_left
 
 USER = pwd.getpwuid(os.getuid()).pw_name
 
@@ -118,36 +115,12 @@ class SshWorld:
                 acts.callback(act)
             for line in self._lines:
                 acts.callback(line.close)
-            acts.callback(_end_left, str(self.world.folder / "hosts"), ids)
+            acts.callback(end_left, str(self.world.folder / "hosts"), ids)
             for host in self.hosts:
-                acts.callback(_end_servers, host)
+                acts.callback(host.clear)
                 acts.callback(host.stop)
             for line in self._lines:
                 acts.callback(line.mend)
-
-
-def _end_left(folder: str, worker_ids: set[str]) -> None:
-    """Kill what does not end by itself, and fail then."""
-    deadline = time.monotonic() + 10
-    while left := {**pids_naming(folder), **pids_marked(worker_ids)}:
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.02)
-    for pid in left:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    assert not left, f"processes left behind: {left}"
-
-
-def _end_servers(host: Host) -> None:
-    """End what stays on a machine for workers to come."""
-    for address in host.sockets.glob("tmux-*/*"):
-        argv = ["tmux", "-S", str(address), "kill-server"]
-        subprocess.run(argv, capture_output=True, check=False)
-    shutil.rmtree(host.sockets)
-    for nursery in host.folder.glob("**/runner/*.pid"):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(nursery.read_text()), signal.SIGKILL)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,8 @@
 each point that is passed in a file, one a line, and at the chosen one kills its own process as
 ``kill -9`` does. ``during`` is a moment after the call has begun, and is not noted. Whatever is
 yielded by a stream is a call of its own, named with ``[]``: its ``before`` is when it was read, its
-``after`` when whoever reads asks for the next.
+``after`` when whoever reads asks for the next. What an outpost does in several steps is cut between
+them: at its shell, at its requests, at what it writes down on this machine.
 """
 
 from __future__ import annotations
@@ -21,15 +22,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, cast, get_args
 
+from outpost.backends.e2b import E2bOutpost
+from outpost.backends.fly import FlyOutpost
 from outpost.backends.local import LocalOutpost
 from outpost.control.parts import Parts
 from outpost.control.sites import Sites
 from outpost.control.situation import Site
 from outpost.federation import Federation
 from outpost.ports import Outpost, Store, Worker
+from outpost.transports.e2b_sandbox import SandboxOutpost
+from outpost.transports.held_files import HeldFiles
+from outpost.transports.http_held import HeldOutpost
 
 When = Literal["before", "during", "after"]
 DURING_S = 0.03
+LASTING = frozenset(
+    f"files.{name}"
+    for name in ("hold", "let_go", "make", "note_attached", "note_ended", "lose", "post", "remove")
+)
+"""Plain methods that leave something on the disk; all others are no points."""
 _Port = TypeVar("_Port")
 
 
@@ -98,26 +109,33 @@ class _Crashing:
         if not inspect.ismethod(value):
             return value
         if inspect.iscoroutinefunction(value):
-            return self._awaited(value, f"{self._name}.{attribute}")
+            return _awaited(value, f"{self._name}.{attribute}", self._crashes)
+
+        name = f"{self._name}.{attribute}"
 
         def call(*arguments: Any, **named: Any) -> Any:
+            if name in LASTING:
+                with self._crashes.call(name):
+                    return value(*arguments, **named)
             returned = value(*arguments, **named)
             if isinstance(returned, Worker):
                 return crashing(returned, "worker", self._crashes)
             if isinstance(returned, AsyncIterator):
-                return self._iterated(returned, f"{self._name}.{attribute}")
+                return self._iterated(returned, name)
+            if isinstance(returned, contextlib.AbstractAsyncContextManager):
+                return self._entered(returned, name)
             return returned
 
         return call
 
-    def _awaited(
-        self, method: Callable[..., Awaitable[Any]], name: str
-    ) -> Callable[..., Awaitable[Any]]:
-        async def call(*arguments: Any, **named: Any) -> Any:
+    @contextlib.asynccontextmanager
+    async def _entered(
+        self, manager: contextlib.AbstractAsyncContextManager[Any], name: str
+    ) -> AsyncGenerator[Any, None]:
+        async with contextlib.AsyncExitStack() as stack:
             with self._crashes.call(name):
-                return await method(*arguments, **named)
-
-        return call
+                entered = await stack.enter_async_context(manager)
+            yield entered
 
     async def _iterated(self, items: AsyncIterator[Any], name: str) -> AsyncGenerator[Any, None]:
         with self._crashes.call(name):
@@ -149,12 +167,59 @@ class _CrashingSites(Sites):
 
     def _crashing(self, outpost: Outpost) -> Outpost:
         if id(outpost) not in self._outposts:
-            if isinstance(outpost, LocalOutpost):
-                place = outpost.place()
-                shell = crashing(place.shell, "shell", self._crashes)
-                outpost._place = replace(place, shell=shell)
+            _cut_between_steps(outpost, self._crashes)
             self._outposts[id(outpost)] = crashing(outpost, "outpost", self._crashes)
         return self._outposts[id(outpost)]
+
+
+def _cut_between_steps(outpost: Outpost, crashes: Crashes) -> None:
+    if isinstance(outpost, LocalOutpost):
+        place = outpost.place()
+        shell = crashing(place.shell, "shell", crashes)
+        outpost._place = replace(place, shell=shell)
+    elif isinstance(outpost, HeldOutpost):
+        outpost._caller = crashing(outpost._caller, "caller", crashes)
+        files_of = outpost.files_of
+
+        def crashing_files(worker_id: str) -> HeldFiles:
+            # Those of a worker that is held here are ours already.
+            files = files_of(worker_id)
+            return crashing(files, "files", crashes) if type(files) is HeldFiles else files
+
+        outpost.files_of = crashing_files  # type: ignore[method-assign]
+    elif isinstance(outpost, FlyOutpost):
+        outpost.caller = crashing(outpost.caller, "caller", crashes)
+        _cut_calls(outpost._machines, "machines", crashes)
+    elif isinstance(outpost, E2bOutpost):
+        _cut_calls(outpost.api, "api", crashes)
+        entered = outpost.entered
+        cut: set[str] = set()
+
+        def crashing_sandbox(sandbox_id: str) -> SandboxOutpost:
+            sandbox = entered(sandbox_id)
+            if sandbox_id not in cut:
+                cut.add(sandbox_id)
+                _cut_calls(sandbox._shell, "shell", crashes)
+            return sandbox
+
+        outpost.entered = crashing_sandbox  # type: ignore[method-assign]
+
+
+def _awaited(
+    method: Callable[..., Awaitable[Any]], name: str, crashes: Crashes
+) -> Callable[..., Awaitable[Any]]:
+    async def call(*arguments: Any, **named: Any) -> Any:
+        with crashes.call(name):
+            return await method(*arguments, **named)
+
+    return call
+
+
+def _cut_calls(real: object, name: str, crashes: Crashes) -> None:
+    """Have all calls be points of what several others have got hold of already."""
+    for attribute, method in inspect.getmembers(real, inspect.iscoroutinefunction):
+        if not attribute.startswith("_"):
+            setattr(real, attribute, _awaited(method, f"{name}.{attribute}", crashes))
 
 
 class _CrashingParts(Parts):

@@ -7,14 +7,19 @@ import contextlib
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 
 @contextlib.contextmanager
-def git_over_http(root: Path, user: str, password: str) -> Iterator[str]:
-    """Serve the repositories under ``root``; yield the address as ``http://127.0.0.1:PORT``."""
+def git_over_http(
+    root: Path, user: str, password: str, *, first: Callable[[], None] = lambda: None
+) -> Iterator[str]:
+    """Serve the repositories under ``root``; yield the address as ``http://127.0.0.1:PORT``.
+
+    ``first`` is called before each answer: whoever asks is there as long as that takes.
+    """
     expected = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
     class Handler(BaseHTTPRequestHandler):
@@ -29,6 +34,7 @@ def git_over_http(root: Path, user: str, password: str) -> Iterator[str]:
 
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            first()
             if self.headers.get("Authorization") != expected:
                 self.send_response(401)
                 self.send_header("WWW-Authenticate", 'Basic realm="git"')

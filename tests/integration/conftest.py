@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.lone_worker import Workers
+from tests.integration.relayed_world import guarded_by_password, relayed_config
 from tests.ssh_world import SshWorld, ssh_world
 from tests.world import Remote, World
 
@@ -29,6 +30,19 @@ def elsewhere(
     workers = Workers(tmp_path / "elsewhere", dict(isolated_environment), remote)
     yield workers
     workers.end()
+
+
+@pytest.fixture
+def relayed(world: World, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return a configuration whose outpost, on this machine, holds no way to the remote."""
+    return relayed_config(world, monkeypatch)
+
+
+@pytest.fixture
+def guarded(remote: Remote) -> Iterator[Remote]:
+    """Return the remote as it is reached with a password alone."""
+    with guarded_by_password(remote) as url:
+        yield url
 
 
 @pytest.fixture

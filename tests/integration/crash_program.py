@@ -7,20 +7,24 @@
 (which runs until there is nothing to do), ``stop WORKER`` and ``resume WORKER``; home and
 configuration are what the variables say.
 
-Without arguments it reads them from its input instead, one JSON object a line with ``arguments``,
-``environment`` and ``errors`` (a file), runs each in a fork of itself, and prints how that exited:
-a Python that has imported everything starts such a program at once.
+Without arguments it reads them from its input instead, one JSON object a line with a ``number``,
+``arguments``, ``environment``, ``errors`` (a file) and ``modules`` (to be loaded before), runs each
+in a fork of itself, and prints the number and how that exited: a Python that has imported
+everything starts such a program at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 # Loaded before anything is forked.
 import outpost.control.doctor
@@ -73,18 +77,30 @@ def main(arguments: Sequence[str]) -> int:
     if arguments:
         asyncio.run(run(*arguments))
         return 0
+    # Who waits for a program is nobody's to wait for.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:
         told = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            _become(told["environment"], told["errors"], told["arguments"])
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        for name in told["modules"]:
+            importlib.import_module(name)
+        if os.fork() == 0:
+            _wait_for(told)
     return 0
 
 
-def _become(environment: dict[str, str], errors: str, arguments: list[str]) -> None:
-    """In a fork: run as a program started afresh would; never returns."""
+def _wait_for(told: dict[str, Any]) -> NoReturn:
+    """In a fork: run the program in another one, and print how that exited."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    child = os.fork()
+    if child == 0:
+        _become(told["environment"], told["errors"], told["arguments"])
+    _, status = os.waitpid(child, 0)
+    os.write(1, f"{told['number']} {os.waitstatus_to_exitcode(status)}\n".encode())
+    os._exit(0)
+
+
+def _become(environment: dict[str, str], errors: str, arguments: list[str]) -> NoReturn:
+    """In a fork: run as a program started afresh would."""
     code = 1
     try:
         os.setsid()

@@ -6,8 +6,9 @@ import asyncio
 
 from outpost.federation import Federation
 from outpost.model import Attempt, State
-from outpost.ports import Worker
+from outpost.ports import Setup, Worker
 from tests.faulty_world import FaultyWorld
+from tests.world import World
 
 BUSY = "echo x > new.txt; sleep 60"
 
@@ -23,6 +24,16 @@ class Ours:
 
     def names(self) -> tuple[str, ...]:
         return self._names
+
+
+def local_setup(world: World) -> Setup:
+    """Return what an outpost called ``local`` is set up with in a home."""
+    return Setup(
+        name="local",
+        federation_id="f-1",
+        data_folder=str(world.home),
+        environment=world.environment,
+    )
 
 
 async def newest(federation: Federation, attempt: Attempt) -> Attempt:

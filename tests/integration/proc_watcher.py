@@ -17,6 +17,7 @@ class Watcher:
         self.seen: set[str] = set()
         self.rounds = 0
         self._but = but
+        self._round = threading.Condition()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
@@ -27,14 +28,25 @@ class Watcher:
     def __exit__(self, *exc: object) -> None:
         self._stop.set()
         self._thread.join()
+        with self._round:
+            self._round.notify_all()
+
+    def look_around(self) -> None:
+        """Return once every process that runs now was looked at."""
+        with self._round:
+            # The round that is under way may have passed by already.
+            now = self.rounds
+            self._round.wait_for(lambda: self._stop.is_set() or self.rounds >= now + 2)
 
     def _watch(self) -> None:
         while not self._stop.wait(0.005):
-            self.rounds += 1
             for entry in Path("/proc").iterdir():
                 if entry.name.isdigit():
                     with contextlib.suppress(OSError):
                         self._add((entry / "cmdline").read_bytes().decode("utf-8", "replace"))
+            with self._round:
+                self.rounds += 1
+                self._round.notify_all()
 
     def _add(self, line: str) -> None:
         words = line.split("\0")

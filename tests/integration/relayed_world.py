@@ -42,9 +42,11 @@ def relayed_config(world: World, patch: pytest.MonkeyPatch) -> str:
 
 
 @contextlib.contextmanager
-def guarded_by_password(remote: Remote) -> Iterator[Remote]:
-    """Yield the remote as it is reached with a password alone."""
-    with git_over_http(remote.path.parent, USER, SECRET) as address:
+def guarded_by_password(
+    remote: Remote, *, first: Callable[[], None] = lambda: None
+) -> Iterator[Remote]:
+    """Yield the remote as it is reached with a password alone; ``first``: see the server."""
+    with git_over_http(remote.path.parent, USER, SECRET, first=first) as address:
         host = address.removeprefix("http://")
         yield replace(remote, url=f"http://{USER}:{PASSWORD}@{host}/{remote.path.name}")
 

@@ -95,7 +95,8 @@ async def _ended(
 
 async def _unseen(store: Store) -> None:
     """Plant a worker on an outpost that cannot be asked."""
-    handle = Handle(outpost="vm-1", kind="fly", worker_id="w-q6s2y9td")
+    folder = {"directory": "/home/sam/.outpost/workers/w-q6s2y9td"}
+    handle = Handle(outpost="vm-1", kind="ssh", worker_id="w-q6s2y9td", data=folder)
     issue = ("gt-80", "Measure the start of the shop")
     claimed = await _claimed(
         store,
@@ -103,7 +104,7 @@ async def _unseen(store: Store) -> None:
         issue,
         hours=3,
         outpost="vm-1",
-        kind="fly",
+        kind="ssh",
         charged={"microusd_per_hour": None, "price_source": "nobody knows"},
     )
     assert await store.apply(replace(_busy(claimed), state=State.WORKING, handle=handle))

@@ -31,7 +31,7 @@ NOON = f"Etc/GMT{datetime.now(UTC).hour - 12:+d}"
 CONFIG = {
     "outposts": [
         {"name": "local", "type": "local", "max_workers": 2},
-        {"name": "vm-1", "type": "fly", "app": "shop", "max_workers": 8},
+        {"name": "vm-1", "type": "ssh", "host": "127.0.0.1", "port": 1, "max_workers": 8},
     ],
     "policy": {"default_preference": ["local", "vm-1"]},
     "agents": {

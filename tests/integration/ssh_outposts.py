@@ -126,5 +126,5 @@ async def works(ssh: SshWorld, host: Host, /, **other: Any) -> None:
         health = await outpost.ping()
         assert health.ok, health
         bench = bench_of(ssh, outpost)
-        handle = await outpost.spawn(bench.order("echo at work"), environment_of(ssh))
+        handle = await bench.spawn("echo at work")
         assert (await bench.log(handle))[-1].fields["outcome"] == "done"

@@ -68,6 +68,19 @@ def test_chaos(tmp_path: Path, store: str) -> None:
     assert figure(said, "faults in all") > 3
 
 
+@pytest.mark.parametrize("kind", ["fly", "e2b"])
+def test_places(tmp_path: Path, kind: str) -> None:
+    """How long starts take says nothing here, either; that all of them come about does."""
+    code, said = run(tmp_path, "benchmarks.places", "--kinds", kind, "--runs", "1", "--many", "2")
+    assert code in (0, DOES_NOT_HOLD), said
+    assert figure(said, "- the same by hand") > 0
+    assert figure(said, f"{kind}: 2 starts at 1 a second") > 0
+    for mode in ("sequential", "staggered", "burst"):
+        assert figure(said, f"{kind}, 2 {mode}: p50") > 0
+    failed = [row.split("|")[2].strip() for row in said.splitlines() if "| - failed " in row]
+    assert failed == ["0"] * 4, said
+
+
 def test_a_limit_that_does_not_hold_is_said(tmp_path: Path) -> None:
     options = ("--workers", "2", "--seconds", "2", "--most-cores", "0")
     code, said = run(tmp_path, "benchmarks.soak", *options)

@@ -208,7 +208,7 @@ def test_a_machine_out_of_reach_is_added_but_not_well(ssh: SshWorld, cli: Cli) -
     host.stop()
     ran = cli(*words(ssh, host, "--yes"), code=1)
     assert "note: vm does not answer: Connection refused; it can be added" in ran.err
-    assert "error: vm is in the file, but not well: vm does not answer" in ran.err
+    assert "error: vm is in the file, but not well: does not answer" in ran.err
     assert "hint: try it by hand: ssh " in ran.err
     assert "host_key" not in entry(cli)
     host.start()
@@ -232,6 +232,24 @@ def test_one_that_does_not_let_us_in_is_added_but_not_well(ssh: SshWorld, cli: C
     assert "does not let us in" in ran.err
     assert "hint: put your public key there: ssh-copy-id" in ran.err
     assert entry(cli)["host"] == "127.0.0.1"
+
+
+def test_files_are_those_of_the_folder_where_it_is_added(ssh: SshWorld, cli: Cli) -> None:
+    host = ssh.host("a")
+    keys = cli.here / "keys"
+    keys.mkdir()
+    shutil.copyfile(ssh.client.key, keys / "id_test")
+    (keys / "id_test").chmod(0o600)
+    (keys / "known").write_text(ssh.client.known_hosts.read_text())
+    (ssh.client.folder / "none").touch()
+    own = ("--ssh-key", "keys/id_test", "--known-hosts", "keys/known")
+    well(cli(*words(ssh, host, *own, "--ssh-config", "~/.ssh/none", "--yes")))
+    said = entry(cli)
+    assert said["ssh_key"] == str(keys / "id_test")
+    assert said["known_hosts"] == str(keys / "known")
+    assert said["ssh_config"] == "~/.ssh/none"
+    refused = cli(*words(ssh, host, "--ssh-key", "", "--name", "other"), code=2)
+    assert "--ssh-key: expected a whole path, which begins with / or ~/" in refused.err
 
 
 def test_the_users_settings_lead_to_the_key(ssh: SshWorld, cli: Cli) -> None:

@@ -127,6 +127,40 @@ def test_each_line_is_an_object_where_json_is_asked_for(cli: Cli) -> None:
     assert [started[key] for key in about] == [worker, queued, "local", "dispatch", "info"]
 
 
+def test_the_error_that_ends_it_is_an_object_too(cli: Cli) -> None:
+    cli.world.environment["SOME_TOKEN"] = SECRET
+    broken = cli.world.config("outposts: [{name: local, type: locl}]\n")
+    said = [
+        cli("up", *arguments, "--log-format", "json", code=2).err
+        for arguments in (("--config", broken), ("--config", f"/none/{SECRET}"), ("--idle", "x"))
+    ]
+    wrong, missing, idle = (json.loads(text) for text in said)
+    assert "did you mean 'local'?" in wrong["message"]
+    assert (wrong["level"], wrong["code"], wrong["logger"]) == ("error", "config", "outpost")
+    assert MARK in missing["message"]
+    assert SECRET not in "".join(said)
+    assert idle["message"].startswith("--idle: ")
+    assert idle["hint"] == "for example: --idle 30m"
+
+
+def test_a_bug_that_ends_it_is_an_object_too(cli: Cli) -> None:
+    folder = cli.world.folder / "broken"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        "import outpost.controller as it\nit.Controller.run = None\n"
+    )
+    cli.world.environment["PYTHONPATH"] = str(folder)
+    line = json.loads(cli("up", "--log-format", "json", code=70).err)
+    assert line["level"] == "critical"
+    assert line["message"].startswith("TypeError: ")
+    assert line["hint"].startswith("this is a bug in outpost; ")
+    assert "exception" not in line
+    cli.world.environment["OUTPOST_DEBUG"] = "1"
+    process = cli.start("up", "--log-format", "json")
+    _, said = process.communicate(timeout=30)
+    assert json.loads(said)["exception"].startswith("Traceback")
+
+
 def test_no_secret_gets_into_the_log(cli: Cli) -> None:
     cli.world.environment["SOME_TOKEN"] = SECRET
     in_the_way = cli.world.folder / SECRET

@@ -125,13 +125,11 @@ def test_status_words_of_outposts(cli: Cli) -> None:
         "outposts:\n"
         "  - {name: here, type: local, max_workers: 2, tmux: no-such-tmux}\n"
         "  - {name: off, type: local, enabled: false}\n"
-        "  - {name: far, type: fly}\n"
     )
     words = {row["name"]: row["status"] for row in cli("list", "--json", "--config", config).json()}
     assert words == {
         "here": "unhealthy: no-such-tmux is not installed",
         "off": "disabled",
-        "far": "not installed",
     }
 
 

@@ -27,7 +27,7 @@ def cli(world: World) -> Cli:
 
 
 def test_what_needs_no_connection_goes_on(cli: Cli) -> None:
-    assert "vm    ssh   no limit     installed" in cli("config", "check").out
+    assert "vm    ssh   no limit     enabled" in cli("config", "check").out
     assert "--host-key" in cli("add", "ssh", "--help").out
     assert cli("ps", "-a").err == ""
 

@@ -150,7 +150,7 @@ async def test_while_a_place_is_out_of_reach_calls_fail_at_once_and_say_why() ->
         began = time.monotonic()
         with pytest.raises(OSError, match="out of reach"):
             await shell.get("/etc/hostname")
-        assert time.monotonic() - began < 0.05
+        assert time.monotonic() - began < 0.5
         machine.refusal = None
         async with asyncio.timeout(20):
             while True:

@@ -151,7 +151,6 @@ def test_git_must_be_new_enough(cli: Cli) -> None:
 def test_agents_of_the_configuration_and_beads_are_looked_at(cli: Cli) -> None:
     config = cli.world.config(
         "outposts:\n  - {name: local, type: local}\n"
-        "  - {name: far, type: fly}\n"
         "  - {name: off, type: local, enabled: false}\n"
         "agents:\n"
         "  command: {argv: [no-such-program, -x]}\n"
@@ -165,7 +164,6 @@ def test_agents_of_the_configuration_and_beads_are_looked_at(cli: Cli) -> None:
     assert found(ran, "no-such-program") == [("problem", "no-such-program is not installed")]
     assert found(ran, "/no/claude") == [("problem", "/no/claude is not installed")]
     assert level(ran, "token") == "problem"
-    assert level(ran, "far") == "warning"
     assert found(ran, "off") == [("ok", "off is disabled")]
 
 

@@ -160,7 +160,7 @@ async def test_a_stop_ends_an_agent_however_deaf(world: World, deaf: str) -> Non
         attempt = await worker.stop(grace_s=1.0, reason="no longer wanted")
         took_s = time.monotonic() - began
         assert (attempt.state, attempt.reason) == (State.STOPPED, "no longer wanted")
-        assert took_s < 4, took_s
+        assert took_s < 8, took_s
         if "TERM" in deaf:
             assert took_s >= 1.0, "it had its whole grace"
         arrived(world, attempt)

@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,6 @@ from tests.integration.relayed_world import (
     OFTEN,
     RETRIES,
     eventually,
-    guarded_by_password,
-    relayed_config,
     wait_for,
     while_there,
 )
@@ -30,23 +27,12 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
 
 @pytest.fixture
-def config(world: World, monkeypatch: pytest.MonkeyPatch) -> str:
-    return relayed_config(world, monkeypatch)
-
-
-@pytest.fixture
-def guarded(remote: Remote) -> Iterator[Remote]:
-    with guarded_by_password(remote) as url:
-        yield url
-
-
-@pytest.fixture
 def cli(world: World) -> Cli:
     return Cli(world)
 
 
 async def test_what_was_killed_on_the_way_is_done_again(
-    world: World, remote: Remote, config: str, cli: Cli, tmp_path: Path
+    world: World, remote: Remote, relayed: str, cli: Cli, tmp_path: Path
 ) -> None:
     waits, waiting = tmp_path / "waits", tmp_path / "waiting"
     waits.touch()
@@ -54,7 +40,7 @@ async def test_what_was_killed_on_the_way_is_done_again(
     hook.parent.mkdir(exist_ok=True)
     hook.write_text(f"#!/bin/sh\ntouch {waiting}\n{while_there(waits)}\n")
     hook.chmod(0o755)
-    async with world.federation(config=config) as federation:
+    async with world.federation(config=relayed) as federation:
         worker = await world.spawn(federation, "echo mended > words.txt")
         controller = cli.start("up")
         try:
@@ -73,11 +59,11 @@ async def test_what_was_killed_on_the_way_is_done_again(
 
 
 async def test_a_machine_out_of_reach_is_waited_for(
-    world: World, remote: Remote, config: str, tmp_path: Path
+    world: World, remote: Remote, relayed: str, tmp_path: Path
 ) -> None:
     cut, troubles = tmp_path / "record.cut", list[str]()
     cut.write_text("get")
-    async with world.federation(config=config) as federation:
+    async with world.federation(config=relayed) as federation:
         worker = await world.spawn(federation, "echo mended > words.txt")
         looking = asyncio.create_task(worker.result(on_trouble=troubles.append))
         await eventually(lambda: bool(troubles), "somebody is told")
@@ -92,11 +78,11 @@ async def test_a_machine_out_of_reach_is_waited_for(
 
 
 async def test_what_is_brought_half_is_brought_again(
-    world: World, remote: Remote, config: str, tmp_path: Path
+    world: World, remote: Remote, relayed: str, tmp_path: Path
 ) -> None:
     cut = tmp_path / "record.cut"
     cut.write_text("put")
-    async with world.federation(config=config + RETRIES) as federation:
+    async with world.federation(config=relayed + RETRIES) as federation:
         task = await federation.resolve(ISSUE, world.options("echo 1 > one", remote))
         submitted = await federation.submit(task)
         assert submitted.worker is None
@@ -109,10 +95,10 @@ async def test_what_is_brought_half_is_brought_again(
 
 
 async def test_a_killed_worker_is_gone_on_from(
-    world: World, guarded: Remote, config: str, tmp_path: Path
+    world: World, guarded: Remote, relayed: str, tmp_path: Path
 ) -> None:
     go = tmp_path / "go"
-    async with world.federation(config=config + RETRIES) as federation:
+    async with world.federation(config=relayed + RETRIES) as federation:
         script = f"echo x >> new.txt; echo talking; {wait_for(go)}"
         worker = await world.spawn(federation, script, remote=guarded)
         world.wait_for_line(worker.id, "talking")
@@ -130,10 +116,10 @@ async def test_a_killed_worker_is_gone_on_from(
 
 
 async def test_work_in_progress_outlives_its_machine(
-    world: World, guarded: Remote, config: str, tmp_path: Path
+    world: World, guarded: Remote, relayed: str, tmp_path: Path
 ) -> None:
     go = tmp_path / "go"
-    async with world.federation(config=config + OFTEN + RETRIES) as federation:
+    async with world.federation(config=relayed + OFTEN + RETRIES) as federation:
         script = f"echo x >> new.txt; {wait_for(go)}"
         worker = await world.spawn(federation, script, remote=guarded)
         looking = asyncio.create_task(worker.result())
@@ -158,10 +144,10 @@ async def test_work_in_progress_outlives_its_machine(
 
 
 async def test_a_superseded_worker_publishes_nothing(
-    world: World, remote: Remote, config: str, tmp_path: Path
+    world: World, remote: Remote, relayed: str, tmp_path: Path
 ) -> None:
     go = tmp_path / "go"
-    async with world.federation(config=config) as federation:
+    async with world.federation(config=relayed) as federation:
         script = f"echo mended > words.txt; {wait_for(go)}"
         worker = await world.spawn(federation, script)
         lease = remote.git(
@@ -177,11 +163,11 @@ async def test_a_superseded_worker_publishes_nothing(
 
 
 async def test_the_base_is_the_remotes_whatever_an_agent_pushed_here(
-    world: World, remote: Remote, config: str
+    world: World, remote: Remote, relayed: str
 ) -> None:
     """The agent can write to the relay, and what it writes there leads nobody astray."""
     evil = "git commit -q --allow-empty -m evil; git push -q origin HEAD:main; echo pushed"
-    async with world.federation(config=config) as federation:
+    async with world.federation(config=relayed) as federation:
         first = await (await world.spawn(federation, evil)).result()
         assert first.state is State.DONE, first.reason
         second = await (await world.spawn(federation, "echo good > new.txt")).result()
@@ -193,12 +179,12 @@ async def test_the_base_is_the_remotes_whatever_an_agent_pushed_here(
 
 @pytest.mark.parametrize("commit", ["", "--all"])
 async def test_a_forged_result_cannot_choose_what_is_pushed_where(
-    world: World, remote: Remote, config: str, tmp_path: Path, commit: str
+    world: World, remote: Remote, relayed: str, tmp_path: Path, commit: str
 ) -> None:
     """A worker's log lies where its agent can write."""
     go, before = tmp_path / "go", remote.refs()
     evil = "git commit -q --allow-empty -m evil; git push -q origin HEAD:evil"
-    async with world.federation(config=config) as federation:
+    async with world.federation(config=relayed) as federation:
         script = f"{evil}; git rev-parse HEAD > {go}.commit; echo talking; {wait_for(go)}"
         worker = await world.spawn(federation, script)
         own = worker.attempt.branch

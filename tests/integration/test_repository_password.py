@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import pytest
@@ -18,8 +19,13 @@ USER, PASSWORD = "sam", "pass%2Fw0rd-1234"
 SECRET = "pass/w0rd-1234"
 
 
+def watched(remote: Remote, watcher: Watcher) -> AbstractContextManager[str]:
+    """Serve a repository to nobody whom the watcher has not seen."""
+    return git_over_http(remote.path.parent, USER, SECRET, first=watcher.look_around)
+
+
 async def test_the_password_works_and_shows_nowhere(world: World, remote: Remote) -> None:
-    with git_over_http(remote.path.parent, USER, SECRET) as address, Watcher() as watcher:
+    with Watcher() as watcher, watched(remote, watcher) as address:
         host = address.removeprefix("http://")
         url = f"http://{USER}:{PASSWORD}@{host}/{remote.path.name}"
         async with world.federation() as federation:
@@ -40,7 +46,7 @@ async def test_the_password_works_and_shows_nowhere(world: World, remote: Remote
 
 
 async def test_what_was_pushed_is_compared_without_showing_it(world: World, remote: Remote) -> None:
-    with git_over_http(remote.path.parent, USER, SECRET) as address, Watcher() as watcher:
+    with Watcher() as watcher, watched(remote, watcher) as address:
         host = address.removeprefix("http://")
         url = f"http://{USER}:{PASSWORD}@{host}/{remote.path.name}"
         async with world.federation() as federation:

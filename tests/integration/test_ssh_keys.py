@@ -14,14 +14,7 @@ from outpost.errors import Rejected
 from outpost.model import State
 from tests.faulty_world import refused
 from tests.integration.cli_world import Cli
-from tests.integration.ssh_outposts import (
-    SECRET,
-    bench_of,
-    environment_of,
-    outpost_at,
-    trouble_at,
-    works,
-)
+from tests.integration.ssh_outposts import SECRET, bench_of, outpost_at, trouble_at, works
 from tests.ssh_hosts import make_key
 from tests.ssh_world import USER, SshWorld
 from tests.world import until
@@ -84,7 +77,8 @@ async def test_a_key_that_is_not_let_in_is_named(ssh: SshWorld) -> None:
     assert isinstance(trouble.fault, Rejected)
     assert "does not let us in" in trouble.fault.message
     assert str(stranger) in trouble.fault.message
-    assert "ssh-copy-id" in trouble.fault.hint
+    bring = f"ssh-copy-id -i {stranger} -p {host.port} {USER}@127.0.0.1"
+    assert trouble.fault.hint == f"put your public key there: {bring}, or name another ssh_key"
 
 
 @pytest.mark.parametrize("content", [None, "no key at all\n"])
@@ -130,7 +124,7 @@ async def test_the_agents_keys_do_and_the_agent_stays_here(ssh: SshWorld) -> Non
         async with outpost_at(ssh, host, ssh_key=None) as outpost:
             bench = bench_of(ssh, outpost)
             script = 'echo "agent: ${SSH_AUTH_SOCK:-none}"'
-            handle = await outpost.spawn(bench.order(script), environment_of(ssh))
+            handle = await bench.spawn(script)
             lines = [it.fields.get("text") for it in await bench.log(handle)]
     assert "agent: none" in lines
 

@@ -11,14 +11,7 @@ import pytest
 from outpost.errors import NotDispatched
 from outpost.model import State
 from tests.faulty_world import refused
-from tests.integration.ssh_outposts import (
-    SECRET,
-    bench_of,
-    environment_of,
-    outpost_at,
-    trouble_at,
-    works,
-)
+from tests.integration.ssh_outposts import SECRET, bench_of, outpost_at, trouble_at, works
 from tests.ssh_hosts import Host
 from tests.ssh_world import SshWorld
 
@@ -99,10 +92,7 @@ async def test_one_session_is_enough_for_everything(ssh: SshWorld) -> None:
     host = ssh.host("a", MaxSessions="1")
     async with outpost_at(ssh, host) as outpost:
         bench = bench_of(ssh, outpost)
-        handles = [
-            await outpost.spawn(bench.order("echo begun; sleep 60"), environment_of(ssh))
-            for _ in range(3)
-        ]
+        handles = [await bench.spawn("echo begun; sleep 60") for _ in range(3)]
         for handle in handles:
             await bench.wait_for_line(handle, "begun")
         assert len(await bench.seen()) == 3
@@ -117,7 +107,7 @@ async def test_workers_live_in_the_home_of_their_machine(ssh: SshWorld) -> None:
     async with outpost_at(ssh, host, env={"GREETING": "hello there"}) as outpost:
         bench = bench_of(ssh, outpost)
         script = 'cd; pwd; cat mark; echo "$GREETING"; echo "[$TOKEN]" | tr a-z A-Z'
-        handle = await outpost.spawn(bench.order(script), environment_of(ssh))
+        handle = await bench.spawn(script)
         lines = [it.fields["text"] for it in await bench.log(handle) if it.type == "log"]
     assert lines[-4:] == [str(host.home), "of the host", "hello there", f"[{SECRET.upper()}]"]
 

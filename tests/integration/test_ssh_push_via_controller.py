@@ -28,4 +28,5 @@ async def test_the_controller_pushes_for_a_machine(
             content = path.read_bytes()
             assert SECRET.encode() not in content, path
             assert PASSWORD.encode() not in content, path
-            assert b"127.0.0.1" not in content or "known_hosts" in path.name, path
+            ours = "known_hosts" in path.name or path.suffix == ".pyz"
+            assert ours or b"127.0.0.1" not in content, path

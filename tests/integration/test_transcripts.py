@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import zlib
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,7 @@ from tests.integration.claude_program import (
     require_claude,
     run,
 )
+from tests.integration.lone_worker import BORN
 from tests.unit.orders import order_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
@@ -210,19 +211,8 @@ def test_a_trajectory_goes_the_same_way(tmp_path: Path) -> None:
 
 
 def attempt_of(outpost: LocalOutpost, session_id: str = SESSION) -> Attempt:
-    return Attempt(
-        id="w-0123456789ab",
-        task_id="t-1",
-        issue_id="words-1",
-        number=1,
-        fence=1,
-        outpost="a",
-        kind="local",
-        branch="b",
-        created_at=datetime.now(UTC),
-        handle=outpost.handle_of("w-0123456789ab"),
-        session_id=session_id,
-    )
+    handle = outpost.handle_of("w-0123456789ab")
+    return replace(BORN, id=handle.worker_id, outpost="a", handle=handle, session_id=session_id)
 
 
 def outpost_at(folder: Path, **options: str) -> LocalOutpost:

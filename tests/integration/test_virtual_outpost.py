@@ -110,7 +110,7 @@ async def test_a_log_is_the_same_for_all_who_read_it_and_comes_in_time(
     began = time.monotonic()
     worker = await start(make(), "w-1", "--seconds 1 --events-per-s 20")
     followed, again = await asyncio.gather(log(worker), log(make().worker(handle("w-1"))))
-    assert 1.0 <= time.monotonic() - began < 3.0
+    assert 1.0 <= time.monotonic() - began < 8
     assert followed == again == await log(worker, follow=False)
     assert [event.seq for event in followed] == list(range(1, len(followed) + 1))
     types = [event.type for event in followed]

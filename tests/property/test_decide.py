@@ -88,7 +88,6 @@ def outposts(draw: st.DrawFn, name: str) -> OutpostView:
         active=draw(st.integers(0, 4)),
         max_workers=draw(st.none() | st.integers(2, 6)),
         health=Health(ok=ok, detail="" if ok else "is down"),
-        installed=draw(st.sampled_from((*[True] * 9, False))),
         labels=draw(_labels),
         quote=Quote(microusd_per_hour=price, source="tests"),
         allow_unpriced=draw(st.booleans()),
@@ -170,7 +169,6 @@ def test_a_candidate_can_take_the_task(task: Task, snapshot: Snapshot, policy: P
     views = {view.name: view for view in snapshot.outposts}
     for candidate in decide(task, snapshot, policy, NOW).ranked:
         view, price = views[candidate.outpost], candidate.microusd_per_hour
-        assert view.installed
         assert view.health.ok
         assert view.max_workers is None or view.active < view.max_workers
         assert task.outpost in (None, view.name)

@@ -83,6 +83,30 @@ def test_a_call_and_its_result_are_told_once() -> None:
     assert heard.agent() == [("tool_call", "Bash: ls"), ("tool_result", "words")]
 
 
+def test_a_call_is_told_by_what_it_is_though_something_else_comes_before() -> None:
+    """As with Claude Code: its hooks tell of a tool's end beside the stream that has its input."""
+    heard = Heard()
+    heard.call(kind="read", title="Read File", rawInput={}, status="pending", locations=[])
+    heard.progress(_meta={"claudeCode": {"toolName": "Read"}})
+    assert heard.agent() == []
+    path = "/tree/words.txt"
+    heard.progress(title="Read words.txt", rawInput={"file_path": path}, locations=[{"path": path}])
+    assert heard.agent() == [("tool_call", "Read: ./words.txt")]
+    heard.progress(status="completed", rawOutput="words")
+    heard.steps.end_turn()
+    assert heard.agent()[1:] == [("tool_result", "words")]
+
+
+def test_a_call_that_never_says_what_it_is_does_not_wait_for_its_end() -> None:
+    heard = Heard()
+    heard.call(kind="execute", title="make all")
+    said = [{"type": "content", "content": {"type": "text", "text": "one"}}]
+    heard.progress(content=said)
+    assert heard.agent() == []
+    heard.progress(content=said * 2)
+    assert heard.agent() == [("tool_call", "Bash: make all")]
+
+
 def test_a_call_that_says_nothing_more_is_told_at_the_end_of_the_turn() -> None:
     heard = Heard()
     heard.call()

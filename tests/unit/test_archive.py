@@ -18,7 +18,11 @@ from outpost.transports.archive import runner_archive
 
 PACKAGE = Path(outpost.__file__).parent
 # Programs of their own that are packed as well, and what they alone may import.
-OWN = {"runner/acp": {"acp"}, "runner/builtin": {"anthropic", "httpx2"}}
+OWN = {
+    "runner/acp": {"acp"},
+    "runner/builtin": {"anthropic", "httpx2"},
+    "runner/serve": {"granian"},
+}
 MODULES = [*(PACKAGE / "runner").rglob("*.py"), *(PACKAGE / "wire").rglob("*.py")]
 
 

@@ -33,7 +33,6 @@ CAPPED = Refused(
     estimate=Estimate(compute_microusd=120_000, held_s=7200),
 )
 UNPRICED = Refused(outpost="e2b", code=Refusal.UNPRICED, detail="its price is not known")
-ABSENT = Refused(outpost="vm-1", code=Refusal.NOT_INSTALLED, detail="not installed")
 DECISION = Decision(
     task_id="t-1",
     decided_at=NOW,
@@ -46,7 +45,7 @@ DECISION = Decision(
         ),
         Candidate(outpost="spare", why="first in the configuration that can take it"),
     ),
-    refused=(FULL, CAPPED, UNPRICED, ABSENT),
+    refused=(FULL, CAPPED, UNPRICED),
     notes=("override 1 does not apply: the task has no epic",),
 )
 
@@ -77,7 +76,6 @@ def test_the_whole_table_at_80_columns() -> None:
         "  -  cloudrun-burst  $0.06/h    $0.12  needs $0.12 of its hourly cap, $0.05 left",
         "                                       until 14:00: 7 cents are missing",
         "  -  e2b             unknown        -  its price is not known",
-        "  -  vm-1                  -        -  not installed",
         "",
         "at most  $3.016667: compute $1.016667 ($0.50/h for 2h 2m), tokens $2.00",
         "note     override 1 does not apply: the task has no epic",
@@ -132,7 +130,7 @@ def test_the_document_has_every_number() -> None:
             "held_s": 7320,
         },
     }
-    assert [item["code"] for item in refused] == ["full", "over_cap", "unpriced", "not_installed"]
+    assert [item["code"] for item in refused] == ["full", "over_cap", "unpriced"]
     assert refused[1]["until"] == "2026-11-21T14:00:00Z"
     assert refused[2]["price_hourly_usd"] is None
 

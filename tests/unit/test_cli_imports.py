@@ -14,6 +14,9 @@ HEAVY = {
     "httpx",
     "httpx2",
     "asyncssh",
+    "pyqwest",
+    "google",
+    "grpc",
     "sqlite3",
     "rich",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from decimal import Decimal
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -13,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from typer.testing import CliRunner
 
 from outpost.cli.kind_options import flags
-from outpost.config.secrets import SecretRef
 from outpost.errors import UserError
+from outpost.secrets import SecretRef
+from outpost.transports.files import FileHere
 
 
 class Size(StrEnum):
@@ -113,6 +115,20 @@ def test_an_answer_on_a_terminal_is_read_as_flags_are() -> None:
 def test_a_switch_that_has_to_be_given_can_be_given_both_ways() -> None:
     schema = {"properties": {"x": {"type": "boolean"}}, "required": ["x"]}
     assert [flag.opposite for flag in flags(schema)] == [True]
+
+
+def test_a_file_is_that_of_the_folder_we_are_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Options(BaseModel):
+        key: FileHere | None = None
+
+    (flag,) = flags(Options.model_json_schema())
+    monkeypatch.chdir(tmp_path)
+    assert flag.value("keys/id") == f"{tmp_path}/keys/id"
+    assert flag.answer("id") == f"{tmp_path}/id"
+    assert [flag.value(text) for text in ("/etc/id", "~/id", "")] == ["/etc/id", "~/id", ""]
+    assert FLAGS["config"].value("keys/id") == "keys/id"
 
 
 def test_money_keeps_its_digits() -> None:

@@ -60,7 +60,6 @@ STATUS = OutpostStatus(
     active=1,
     max_workers=4,
     enabled=True,
-    installed=True,
     health=Health(ok=True),
     labels={"gpu": "true", "region": "eu"},
     quote=Quote(microusd_per_hour=500_000, source="price_hourly", vcpus=2, memory_gib=4.5),

@@ -123,7 +123,6 @@ STATUS = OutpostStatus(
     active=1,
     max_workers=4,
     enabled=True,
-    installed=True,
     health=Health(ok=True),
 )
 
@@ -134,8 +133,7 @@ STATUS = OutpostStatus(
         (STATUS, "1/4", "ok"),
         (replace(STATUS, max_workers=None), "1", "ok"),
         (replace(STATUS, active=4), "4/4", "full"),
-        (replace(STATUS, enabled=False, installed=False), "1/4", "disabled"),
-        (replace(STATUS, installed=False), "1/4", "not installed"),
+        (replace(STATUS, enabled=False), "1/4", "disabled"),
         (
             replace(STATUS, active=4, health=Health(ok=False, detail="git is not installed")),
             "4/4",

@@ -15,18 +15,24 @@ ROOT = Path(__file__).parents[2]
 DESIGN = str(ROOT / "tests/data/original-design.yaml")
 
 
-def test_check_shows_file_outposts_and_warnings() -> None:
-    result = CliRunner().invoke(app, ["check", "--config", DESIGN], catch_exceptions=False)
+def test_check_shows_file_outposts_and_warnings(tmp_path: Path) -> None:
+    file = tmp_path / "outposts.yaml"
+    text = Path(DESIGN).read_text()
+    far = "  - {name: far, type: local, enabled: false, labels: {x: y}}\n"
+    nothing = "budget: {groups: [{labels: {x: y}}]}\n"
+    file.write_text(text.replace("policy:\n", far + nothing + "policy:\n"))
+    result = CliRunner().invoke(app, ["check", "--config", str(file)], catch_exceptions=False)
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
-        f"configuration: {DESIGN}",
+        f"configuration: {file}",
         "NAME            TYPE      MAX WORKERS  STATUS",
-        "local           local     4            installed",
-        "gce-worker-1    ssh       8            installed",
-        "cloudrun-burst  cloudrun  20           not installed",
+        "local           local     4            enabled",
+        "gce-worker-1    ssh       8            enabled",
+        "cloudrun-burst  cloudrun  20           enabled",
+        "far             local     no limit     disabled",
     ]
     (warning,) = result.stderr.splitlines()
-    assert "the type 'cloudrun' is not installed" in warning
+    assert "budget.groups[0]: limits nothing" in warning
 
 
 def test_check_prints_json() -> None:
@@ -38,10 +44,8 @@ def test_check_prints_json() -> None:
         "type": "ssh",
         "max_workers": 8,
         "enabled": True,
-        "installed": True,
     }
-    assert answer["outposts"][2]["installed"] is False
-    assert len(answer["warnings"]) == 1
+    assert answer["warnings"] == []
     assert result.stderr == ""
 
 

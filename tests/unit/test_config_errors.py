@@ -27,12 +27,20 @@ class Camp:
     Options: ClassVar[type[BaseModel]] = CampOptions
 
 
-KINDS = KindRegistry({**BUILT_IN, "camp": Camp})
+class TinOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Tin:
+    Options: ClassVar[type[BaseModel]] = TinOptions
+
+
+KINDS = KindRegistry({**BUILT_IN, "camp": Camp, "tin": Tin})
 BROKEN_KINDS = KindRegistry({"gone": "outpost.no_such_module:Gone", "half": "outpost.errors:Half"})
 LOCAL = "outposts: [{name: local, type: local}]\n"
 LABELLED = (
     "outposts: [{name: a, type: local, labels: {region: eu, gpu: true}},"
-    " {name: b, type: fly, labels: {region: asia}}]\n"
+    " {name: b, type: tin, labels: {region: asia}}]\n"
 )
 
 
@@ -149,7 +157,7 @@ VALUES = {
     ],
     "outposts:\n  - {name: a, type: zzz}\n": [
         "2:21: outposts[0].type: unknown type 'zzz'"
-        " (known: camp, cloudrun, docker, e2b, fly, local, ssh)"
+        " (known: camp, cloudrun, docker, e2b, fly, local, ssh, tin)"
     ],
     "outposts:\n  - {name: a, type: local, max_workers: 0}\n": [
         "2:41: outposts[0].max_workers: must be at least 1"
@@ -166,13 +174,13 @@ VALUES = {
     "outposts:\n  - {name: a, type: local, enabled: yes}\n": [
         "2:37: outposts[0].enabled: expected true or false, got text"
     ],
-    "outposts:\n  - {name: a, type: fly, price_hourly: -1}\n": [
+    "outposts:\n  - {name: a, type: tin, price_hourly: -1}\n": [
         "2:40: outposts[0].price_hourly: must be at least 0"
     ],
-    "outposts:\n  - {name: a, type: fly, cost_cap_daily: 0.0000001}\n": [
+    "outposts:\n  - {name: a, type: tin, cost_cap_daily: 0.0000001}\n": [
         "2:42: outposts[0].cost_cap_daily: has more than 6 digits after the point"
     ],
-    "outposts:\n  - {name: a, type: fly, cost_cap_daily: '5'}\n": [
+    "outposts:\n  - {name: a, type: tin, cost_cap_daily: '5'}\n": [
         "2:42: outposts[0].cost_cap_daily: expected US dollars as a number, such as 5.00"
     ],
     "outposts:\n  - name: a\n    type: camp\n    host: h\n    max_workres: 3\n": [
@@ -183,7 +191,7 @@ VALUES = {
         "4:5: outposts[0].prot: unknown field; did you mean 'port'?",
         "5:16: outposts[0].tents[1]: expected text, got a number",
     ],
-    "outposts:\n  - {name: a, type: local}\n  - {name: b, type: fly}\n  - {name: a, type: fly}\n": [
+    "outposts:\n  - {name: a, type: local}\n  - {name: b, type: tin}\n  - {name: a, type: tin}\n": [
         "4:12: outposts[2].name: the name 'a' is taken by the outpost in line 2"
     ],
     LOCAL + "policy: {default_preference: [locl]}": [
@@ -234,7 +242,7 @@ VALUES = {
     ],
     "policy: {entry: 'a.b:c'}": ["1:10: policy.entry: is used with kind: python only: add that"],
     "policy: {kind: python, entry: a.b}": ["1:31: policy.entry: expected package.module:function"],
-    "outposts: [{name: a, type: fly, price_hourly: 1, price_gib_hourly: 2}]": [
+    "outposts: [{name: a, type: tin, price_hourly: 1, price_gib_hourly: 2}]": [
         "1:33: outposts[0].price_hourly: is the whole price of a worker:"
         " leave out price_gib_hourly, or this"
     ],
@@ -318,6 +326,10 @@ VALUES = {
     "outposts:\n  - {name: a, type: local, min_free_mib: '1', cache_max_mb: 3}\n": [
         "2:42: outposts[0].min_free_mib: expected a whole number, got text",
         "2:47: outposts[0].cache_max_mb: unknown field; did you mean 'cache_max_mib'?",
+    ],
+    "outposts:\n  - {name: a, type: ssh, host: b, ssh_key: keys/id, known_hosts: ''}\n": [
+        "2:44: outposts[0].ssh_key: expected a whole path, which begins with / or ~/",
+        "2:66: outposts[0].known_hosts: expected a whole path, which begins with / or ~/",
     ],
     "defaults: {time_limit: 30}": [
         "1:24: defaults.time_limit: write a duration with its unit,"

@@ -22,6 +22,17 @@ DESIGN = ROOT / "tests/data/original-design.yaml"
 EXAMPLE = ROOT / "outposts.example.yaml"
 
 
+class AnyOptions(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class AnyKind:
+    Options: ClassVar[type[BaseModel]] = AnyOptions
+
+
+ANY_KIND = KindRegistry({"any": AnyKind})
+
+
 def write(path: Path, name: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"outposts: [{{name: {name}, type: local}}]\n")
@@ -35,7 +46,7 @@ def name_of(config: Config) -> str:
 def test_without_any_file_it_is_this_machine(tmp_path: Path) -> None:
     config = load(environment={"HOME": str(tmp_path)}, directory=tmp_path)
     (outpost,) = config.outposts
-    assert (outpost.name, outpost.type, outpost.installed) == ("local", "local", True)
+    assert (outpost.name, outpost.type) == ("local", "local")
     assert outpost.max_workers == max(4, os.cpu_count() or 1)
     assert config.path is None
     assert config.defaults.branch == "outpost/{issue}-{attempt}"
@@ -116,10 +127,10 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 
 def test_the_original_design_loads_unchanged() -> None:
     config = load(str(DESIGN), environment={}, directory=ROOT)
-    assert [(item.name, item.type, item.installed) for item in config.outposts] == [
-        ("local", "local", True),
-        ("gce-worker-1", "ssh", True),
-        ("cloudrun-burst", "cloudrun", False),
+    assert [(item.name, item.type) for item in config.outposts] == [
+        ("local", "local"),
+        ("gce-worker-1", "ssh"),
+        ("cloudrun-burst", "cloudrun"),
     ]
     assert [item.max_workers for item in config.outposts] == [4, 8, 20]
     assert config.outposts[1].options == {
@@ -179,22 +190,20 @@ def test_null_means_no_limit_where_there_need_be_none() -> None:
 
 
 def test_what_has_no_effect_is_told() -> None:
-    text = b"""
-outposts: [{name: local, type: local}, {name: vm, type: fly, max_workres: 3, host: h}]
-"""
-    first, second = warnings_about(parse(text))
-    assert first.startswith("outposts[1] ('vm'): the type 'fly' is not installed")
-    assert second == "outposts[1].max_workres: not checked; did you mean 'max_workers'?"
-    assert warnings_about(parse(b"outposts: [{name: local, type: local}]")) == []
+    budget = b"budget: {groups: [{labels: {gpu: true}, daily: 3}, {labels: {gpu: true}}]}\n"
+    text = b"outposts: [{name: a, type: local, labels: [gpu]}]\n"
+    (warning,) = warnings_about(parse(text + budget))
+    assert warning == "budget.groups[1]: limits nothing; say hourly, daily or monthly"
+    assert warnings_about(parse(text)) == []
 
 
 def test_values_are_those_of_yaml_1_2() -> None:
     text = b"""
 outposts:
-  - {name: "no", type: fly, a: no, b: 010, c: 1:30, d: 2026-01-02, e: 1e3, f: ~, g: "1",
+  - {name: "no", type: any, a: no, b: 010, c: 1:30, d: 2026-01-02, e: 1e3, f: ~, g: "1",
      h: 0x1F, o: 0o17, i: 12345678901234567890, j: .5, k: 1e999, l: .inf, m: -7, n: TRUE}
 """
-    assert parse(text).outposts[0].options == {
+    assert parse(text, kinds=ANY_KIND).outposts[0].options == {
         "a": "no",
         "b": 10,
         "c": "1:30",
@@ -220,8 +229,8 @@ def test_a_section_of_comments_counts_as_absent() -> None:
 CHOICES = b"""
 outposts:
   - {name: a, type: local, labels: {region: eu, gpu: true, cores: 8}}
-  - {name: b, type: e2b, labels: [gpu, big]}
-  - {name: c, type: fly}
+  - {name: b, type: local, labels: [gpu, big]}
+  - {name: c, type: local}
 policy:
   default_preference: [a, [b, {gpu: true}], {region: eu}]
   overrides:
@@ -256,7 +265,7 @@ def test_a_function_of_ones_own_may_rank() -> None:
 
 
 def test_dollars_are_exact() -> None:
-    config = parse(b"outposts: [{name: a, type: fly, price_hourly: 0.1, cost_cap_daily: 3}]")
+    config = parse(b"outposts: [{name: a, type: local, price_hourly: 0.1, cost_cap_daily: 3}]")
     assert config.outposts[0].price_hourly == Decimal("0.1")
     assert config.outposts[0].cost_cap_daily == Decimal(3)
 
@@ -285,7 +294,7 @@ class Camp:
 
 
 def test_an_installed_kind_brings_its_own_options() -> None:
-    kinds = KindRegistry({"camp": Camp}, planned=frozenset())
+    kinds = KindRegistry({"camp": Camp})
     text = b"outposts: [{name: a, type: camp, host: h, tents: [x, y], labels: [big]}]"
     (outpost,) = parse(text, kinds=kinds).outposts
     assert outpost.labels == {"big": "true"}
@@ -306,7 +315,7 @@ def test_a_plain_local_outpost_imports_no_backend_and_nothing_heavy() -> None:
     code = f"""
 import sys
 from outpost.config import parse
-parse(b"outposts: [{{name: a, type: local, max_workers: 3}}, {{name: b, type: fly, host: h}}]")
+parse(b"outposts: [{{name: a, type: local, max_workers: 3}}]")
 print([name for name in {heavy!r} if name in sys.modules])
 """
     assert run_python(code) == "[]"

@@ -24,7 +24,7 @@ VALID = [
     (ROOT / "tests/data/original-design.yaml").read_bytes(),
     (ROOT / "outposts.example.yaml").read_bytes(),
     b"outposts: [{name: a, type: camp, host: h, port: 3}]\ndefaults: {time_limit: 1h}\n",
-    b"""outposts: [{name: a, type: local, labels: {gpu: true}}, {name: b, type: fly, labels: [x]}]
+    b"""outposts: [{name: a, type: local, labels: {gpu: true}}, {name: b, type: tin, labels: [x]}]
 policy:
   default_preference: [a, [b, {x: true}]]
   overrides:
@@ -50,7 +50,15 @@ class Camp:
     Options: ClassVar[type[BaseModel]] = CampOptions
 
 
-KINDS = KindRegistry({**BUILT_IN, "camp": Camp})
+class TinOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Tin:
+    Options: ClassVar[type[BaseModel]] = TinOptions
+
+
+KINDS = KindRegistry({**BUILT_IN, "camp": Camp, "tin": Tin})
 # Loading it is not to count as the time of the first example.
 KINDS.backend("ssh")
 POSITION = re.compile(r"o\.yaml:(\d+):(\d+): ")
@@ -111,7 +119,7 @@ def mutated_lines(draw: st.DrawFn) -> bytes:
 KEYS = ["outposts", "name", "type", "max_workers", "policy", "default_preference", "overrides",
         "condition", "prefer", "agents", "claude", "command", "argv", "env", "defaults", "branch",
         "time_limit", "priority", "sources", "github", "token", "store", "url", "host", "options",
-        "installed", "<<", "", "labels", "tents", "require", "deny", "kind", "entry", "budget",
+        "<<", "", "labels", "tents", "require", "deny", "kind", "entry", "budget",
         "groups"]  # fmt: skip
 SCALARS = (
     st.none()

@@ -75,6 +75,7 @@ WRONG = [
     "defaults: {silence_limit: never}",
     "prices: {m: {input: 1}}",
     "outposts: [{name: a, type: local, min_free_mib: '1'}]",
+    "outposts: [{name: a, type: ssh, host: b, ssh_key: keys/id}]",
     "defaults: {time_limit: soon}",
     "defaults: {branch: main}",
     "defaults: {priority: P9}",

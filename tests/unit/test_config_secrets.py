@@ -82,6 +82,15 @@ def test_what_cannot_be_found_says_why_and_never_the_value(tmp_path: Path) -> No
     assert failure("cmd://true", PATH) == "what it refers to is empty"
 
 
+@pytest.mark.parametrize("token", ["one\nhunter2", "hunt\u00e9r2", "hunt\x1b[1mer2"])
+def test_a_token_that_no_header_can_hold_is_refused_and_not_quoted(token: str) -> None:
+    reference = SecretRef.parse("env://KEY")
+    assert reference.resolve_token({"KEY": " FlyV1 one,two "}) == "FlyV1 one,two"
+    with pytest.raises(UserError, match="no HTTP header can") as caught:
+        reference.resolve_token({"KEY": token})
+    assert "hunt" not in caught.value.message + caught.value.hint
+
+
 def test_a_slow_command_is_ended_with_all_it_started(tmp_path: Path) -> None:
     script = tmp_path / "slow"
     script.write_text(f"#!/bin/sh\nsleep 300 &\necho $! > {tmp_path}/pid\necho {VALUE}\nwait\n")

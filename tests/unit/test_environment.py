@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from outpost.control.environment import worker_environment
 from outpost.runner.agents import NAMES, load
+from outpost.transports.place import ShellPlace
+from outpost.transports.this_machine import ThisMachine
+from outpost.transports.variables import as_there
 
 OURS = {
     "PATH": "/bin",
@@ -93,3 +98,22 @@ def test_each_agent_gets_its_own_keys_and_nobody_elses(agent: str) -> None:
     if agent in EXPECTED:
         assert set(got["agent"]) == EXPECTED[agent] | {"PATH", "HOME"}
     assert set(got["git"]) & set(KEYS) == set()
+
+
+def test_what_means_this_machine_stays_here() -> None:
+    git = {**OURS, "SSL_CERT_EXTRA": "/certificates", "GIT_CONFIG_COUNT": "1", "TZ": "Asia/Tokyo"}
+    there = ShellPlace(
+        shell=ThisMachine(),
+        root="/there",
+        python="python3",
+        tmux="tmux",
+        socket="outpost-test",
+        federation_id="test",
+        environment={"PATH": "/there/bin"},
+    )
+    moved = as_there({"agent": {}, "git": git}, there)
+    here = {"HOME", "LC_TIME", "XDG_CACHE_HOME", "https_proxy", "SSL_CERT_EXTRA", "TZ"}
+    ways = {"SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL"}
+    assert git.keys() - moved["git"].keys() == here | ways
+    assert moved["git"]["PATH"] == moved["agent"]["PATH"] == "/there/bin"
+    assert as_there({"agent": {}, "git": git}, replace(there, is_here=True))["git"] == git

@@ -25,7 +25,6 @@ def breaker(**changes: Any) -> Breaker:
         ({"health": Health(ok=False, detail="is down")}, True),
         ({"breakers": (breaker(),)}, True),
         ({"breakers": (breaker(trouble=Trouble.REJECTED),)}, False),
-        ({"installed": False}, False),
         ({"labels": {"slow": "true"}, "active": 4}, False),
         ({"quote": a_view("", 1).quote, "active": 4}, False),
         ({"quote": a_view("", None).quote, "active": 4, "allow_unpriced": True}, False),

@@ -78,11 +78,6 @@ CASES = (
         task=a_task(outpost="local"),
     ),
     Case(
-        code=Refusal.NOT_INSTALLED,
-        detail="not installed: this version has no backend 'cloudrun'",
-        view=a_view(BURST, kind="cloudrun", installed=False),
-    ),
-    Case(
         code=Refusal.DENIED,
         detail="denied by rule 2 (sensitivity == secret)",
         task=a_task(sensitivity="secret"),
@@ -303,7 +298,6 @@ def sections() -> dict[str, str]:
 # In the order of Refusal: from everything wrong at once, what mends the first fault left.
 MENDING: tuple[tuple[Refusal, Callable[[OutpostView, Task], tuple[OutpostView, Task]]], ...] = (
     (Refusal.NOT_REQUESTED, lambda view, task: (view, replace(task, outpost=None))),
-    (Refusal.NOT_INSTALLED, lambda view, task: (replace(view, installed=True), task)),
     (Refusal.DENIED, lambda view, task: (view, replace(task, sensitivity="public"))),
     (Refusal.NOT_REQUIRED, lambda view, task: (view, replace(task, labels=()))),
     (Refusal.LACKS_LABEL, lambda view, task: (view, replace(task, requires={}))),
@@ -329,7 +323,6 @@ def test_the_first_reason_that_applies_is_given() -> None:
     view = a_view(
         BURST,
         None,
-        installed=False,
         active=4,
         health=Health(ok=False, detail="is down"),
         caps=(a_cap(DOLLAR, DOLLAR),),

@@ -164,6 +164,7 @@ async def test_a_store_never_opened_is_closed_at_once(store_url: str) -> None:
 
 async def test_a_store_that_comes_to_be_wakes(tmp_path: Path) -> None:
     store = open_store(tmp_path / "outpost.db", create=False)
+    await settled(store)  # by now it has looked: there is none
     async with waiting(store) as woken:
         maker = open_store(tmp_path / "outpost.db")
         await maker.federation_id()

@@ -16,6 +16,7 @@ from hypothesis.stateful import (
     consumes,
     invariant,
     multiple,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -101,6 +102,8 @@ class StoreMachine(RuleBasedStateMachine):
         applied = self.runner.run(self.store.apply(news, again_at=again_at))
         assert applied == self._learn(news, again=again)
 
+    # A list of what there is none of would make the whole run count for nothing.
+    @precondition(lambda self: self.bundle("attempts"))
     @rule(news=st.lists(st.tuples(attempts, st.sampled_from(State), st.integers(0, 3)), max_size=4))
     def apply_all(self, news: list[tuple[Attempt, State, int]]) -> None:
         learnt = [replace(attempt, state=state, seq=seq) for attempt, state, seq in news]

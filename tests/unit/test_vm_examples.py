@@ -180,8 +180,7 @@ def test_terraform_puts_the_public_key_where_cloud_init_has_its_place() -> None:
 
 @pytest.mark.parametrize("block", blocks("yaml"))
 def test_each_configuration_of_the_page_loads(block: str) -> None:
-    loaded = config.parse(block.encode())
-    assert all(outpost.installed for outpost in loaded.outposts)
+    assert config.parse(block.encode()).outposts
 
 
 def test_the_page_has_every_option_of_the_kind() -> None:

@@ -1,0 +1,127 @@
+"""A stand-in for Google's jobs and buckets as a process: gRPC's threads stay out of who forks.
+
+``python -m tests.cloudrun_job_program FOLDER`` prints a line of JSON that says where things are,
+then answers each line on its standard input with what there is by then, once it has done what the
+line says; it ends with that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.cloudrun_job_world import BUCKET, ROOT, JobCloud, job_cloud
+from tests.doubles.cloud_run import Limits
+from tests.doubles.cloud_run.declared import Image
+from tests.doubles.google_identity import GoogleIdentity
+from tests.unit.cloudrun_values import IMAGE
+
+
+class JobProgram:
+    """``with JobProgram(folder) as google``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.cloudrun_job_program", str(folder)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        found = self._said()
+        self.address: str = found["address"]
+        self.storage_url: str = found["storage_url"]
+        self.key_file: str = found["key_file"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self._process.communicate(timeout=20)
+        finally:
+            self._process.kill()
+            self._process.wait()
+        assert error or self._process.returncode == 0, "the stand-in saw what Google refuses"
+
+    def do(self, word: str) -> dict[str, Any]:
+        """Have something happen; return what there is then.
+
+        ``cancel``: executions are cancelled, as by somebody else; ``evict``: SIGTERM by the
+        platform; ``kill``: SIGKILL; ``broken``: the image starts no more; ``down`` and ``up``: the
+        bucket.
+        """
+        assert self._process.stdin
+        self._process.stdin.write(f"{word}\n")
+        self._process.stdin.flush()
+        return self._said()
+
+    @property
+    def names(self) -> list[str]:
+        """What lies in the bucket."""
+        names: list[str] = self.do("?")["names"]
+        return names
+
+    def _said(self) -> dict[str, Any]:
+        assert self._process.stdout
+        found: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return found
+
+
+async def serve(folder: Path) -> None:
+    limits = Limits(grace_s=8.0)
+    async with job_cloud(folder, limits) as google:
+        with GoogleIdentity(google.cloud.tokens) as identity:
+            found = {
+                "address": google.control.address,
+                "storage_url": google.storage.url,
+                "key_file": str(identity.key_file(folder)),
+            }
+            print(json.dumps(found), flush=True)
+            while word := (await asyncio.to_thread(sys.stdin.readline)).strip():
+                _done(google, word)
+                running = google.control.jobs.running.values()
+                told = {
+                    "names": google.storage.names(BUCKET),
+                    "orders": [
+                        name
+                        for name, (_, data) in google.storage.objects[BUCKET].items()
+                        if name.endswith("/worker") and "call" in json.loads(data)
+                    ],
+                    "executions": len(running),
+                    "living": sum(not it.message.completion_time for it in running),
+                    "calls": google.storage.calls,
+                }
+                print(json.dumps(told), flush=True)
+
+
+def _done(google: JobCloud, word: str) -> None:
+    living = [it for it in google.control.jobs.running.values() if not it.message.completion_time]
+    match word:
+        case "cancel":
+            for one in living:
+                one.cancel()
+        case "evict":
+            for one in living:
+                one.containers[-1].terminate()
+        case "kill":
+            for one in living:
+                one.containers[-1].kill()
+        case "broken":
+            google.control.shelf.images[IMAGE] = Image(entrypoint=("false",))
+        case "down" | "up":
+            google.storage.trouble.down = word == "down"
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Path(sys.argv[1])))
