@@ -199,6 +199,21 @@ async def test_a_runner_that_cannot_be_put_there_starts_nothing(site: Site) -> N
     assert lines(log) == ["over"]
 
 
+async def test_one_whose_order_never_came_is_given_up_with_its_sandbox(site: Site) -> None:
+    outpost, order = site.outpost(), site.order("true")
+    site.e2b.faults.only, site.e2b.faults.lost_answers = CREATE, math.inf
+    with pytest.raises(Ambiguous):
+        await outpost.spawn(order, site.environment)
+    site.e2b.faults.lost_answers = 0
+    handle = await outpost.find(order["worker_id"])
+    assert handle
+    worker = outpost.worker(handle)
+    assert (await worker.status()).liveness is Liveness.DEAD
+    assert not await worker.recover(site.environment)
+    assert site.e2b.sandboxes() == [], "a start that is still on its way would begin in it"
+    assert (await worker.status()).liveness is Liveness.ABSENT
+
+
 async def test_a_runner_that_is_gone_is_put_there_again(site: Site) -> None:
     outpost, order = site.outpost(), site.order(f"echo begun; {HOLD}")
     handle = await outpost.spawn(order, site.environment)

@@ -295,9 +295,7 @@ class SandboxWorker(ShellWorker):
         if seen is None or (seen.paused and is_over(self._copy)):
             return
         await self._sandbox.wake()
-        if not await self._sandbox.probe(self.id):
-            # Its order never arrived: there is nothing in it to keep, nor to wake it for again.
-            await self._sandbox.remove()
+        if await self._removed_if_empty():
             return
         await super().stop(grace_s=grace_s, reason=reason)
         await self._note_end()
@@ -312,13 +310,24 @@ class SandboxWorker(ShellWorker):
             async for _event in self.events():
                 pass
 
+    async def _removed_if_empty(self) -> bool:
+        """Remove the sandbox if no order ever came into it; returns whether it did.
+
+        There is nothing in it to keep, nor to wake it for again; and a start that is still under
+        way, of a controller that was killed, comes to nothing.
+        """
+        if await self._sandbox.probe(self.id):
+            return False
+        await self._sandbox.remove()
+        return True
+
     async def kill(self) -> None:
         await self._sandbox.wake()
         await super().kill()
 
     async def recover(self, environment: Environment) -> bool:
         await self._sandbox.wake()
-        return await super().recover(environment)
+        return not await self._removed_if_empty() and await super().recover(environment)
 
     async def transcript(self, session_id: str, environment: Environment) -> bytes | None:
         await self._sandbox.wake()
