@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from outpost.backends.cloudrun_options import CloudRunOptions
 from outpost.model import Quote
-from outpost.model.compute_prices import quote
+from outpost.model.compute_prices import dearest, quote
 from outpost.model.money import HOUR_S, MICROUSD, compute_microusd
 
 MONTH_S = 730 * HOUR_S
@@ -19,7 +19,7 @@ def price(options: CloudRunOptions) -> Quote:
 
     A worker may be alone on its instance, so that is what it may cost.
     """
-    quotes = [
+    found = dearest(
         quote(
             "cloudrun",
             region=region,
@@ -28,9 +28,7 @@ def price(options: CloudRunOptions) -> Quote:
             billing="instance" if options.mode == "job" else options.billing,
         )
         for region in options.regions
-    ]
-    unknown = [it for it in quotes if it.microusd_per_hour is None]
-    found = unknown[0] if unknown else max(quotes, key=lambda it: it.microusd_per_hour or 0)
+    )
     if options.mode == "job":
         return replace(found, source=f"{found.source}; {JOB_LEAST}")
     return found

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from outpost.backends.fly_options import FlyOptions
 from outpost.model import Quote
-from outpost.model.compute_prices import quote
+from outpost.model.compute_prices import dearest, quote
 from outpost.model.money import MICROUSD
 
 GB_MONTH_USD = Decimal("0.15")
@@ -20,7 +20,7 @@ MIB_OF_GIB = 1024
 def price(options: FlyOptions) -> Quote:
     """Return the price of a machine in the dearest of the regions, unknown where one's is."""
     guest = options.guest
-    quotes = [
+    return dearest(
         quote(
             "fly",
             region=region,
@@ -28,9 +28,7 @@ def price(options: FlyOptions) -> Quote:
             memory_gib=guest.memory_mib / MIB_OF_GIB,
         )
         for region in options.regions
-    ]
-    unknown = [it for it in quotes if it.microusd_per_hour is None]
-    return unknown[0] if unknown else max(quotes, key=lambda it: it.microusd_per_hour or 0)
+    )
 
 
 def costs(options: FlyOptions) -> Iterator[str]:

@@ -18,6 +18,7 @@ from outpost.model import Capabilities, Health, Quote, Task
 from outpost.ports import Greeting, Setup
 from outpost.transports.desk import DeskShell
 from outpost.transports.desk_link import Patience
+from outpost.transports.desk_outpost import DeskOutpost
 from outpost.transports.files import FileHere
 from outpost.transports.fitness import LOOK, judge
 from outpost.transports.place import ShellPlace
@@ -83,7 +84,7 @@ class SshOptions(BaseModel):
     )
 
 
-class SshOutpost(RelayedOutpost):
+class SshOutpost(DeskOutpost, RelayedOutpost):
     """Workers on a machine reached over SSH."""
 
     kind: ClassVar[str] = "ssh"
@@ -91,7 +92,6 @@ class SshOutpost(RelayedOutpost):
     Options: ClassVar[type[BaseModel]] = SshOptions
 
     def __init__(self, setup: Setup, options: SshOptions) -> None:
-        self.name = setup.name
         self.mirrors = str(Path(setup.data_folder) / "mirrors")
         self.push_via = options.push_via
         self._setup = setup
@@ -108,32 +108,10 @@ class SshOutpost(RelayedOutpost):
             agent=setup.environment.get("SSH_AUTH_SOCK"),
         )
         patience = Patience(connect_s=CONNECT_S)
-        self._shell = DeskShell(self._open, name=self._address.shown(), patience=patience)
-        self.traffic = self._shell.traffic
-        self._facts: Mapping[str, Any] = {}
-        self._place: ShellPlace | None = None
+        shell = DeskShell(self._open, name=self._address.shown(), patience=patience)
+        super().__init__(setup.name, shell, called=setup.name)
+        self.traffic = shell.traffic
         self._host_key: HostKey | None = None
-
-    def place(self) -> ShellPlace:
-        assert self._place, "not reached yet"
-        return self._place
-
-    async def reach(self) -> ShellPlace:
-        """Return where workers run there; connects if need be, else asks nothing."""
-        try:
-            facts = await self._shell.facts()
-        except OSError as exc:
-            raise self.fault(exc) from exc
-        if self._place is None or facts != self._facts:
-            try:
-                self._facts, self._place = facts, self._placed(facts)
-            except (AttributeError, KeyError, TypeError) as exc:
-                what = f"{self.name} does not say what machine it is: {exc!r}"
-                raise OutpostFault(what, outpost=self.name) from exc
-        return self._place
-
-    async def close(self) -> None:
-        await self._shell.close()
 
     async def greet(self) -> Greeting | None:
         address, agreed = self._address, ""

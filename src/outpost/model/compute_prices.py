@@ -7,6 +7,7 @@ is stopped) is a small part of a worker's bill, and no part of these.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
@@ -134,6 +135,13 @@ def quote(
     if kind == "cloudrun":
         return _cloud_run(had, region, billing or "request")
     return had
+
+
+def dearest(quotes: Iterable[Quote]) -> Quote:
+    """Return the highest of some prices, or one that is unknown if there is one."""
+    found = list(quotes)
+    unknown = [it for it in found if it.microusd_per_hour is None]
+    return unknown[0] if unknown else max(found, key=lambda it: it.microusd_per_hour or 0)
 
 
 def priced(

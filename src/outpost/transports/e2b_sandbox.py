@@ -21,10 +21,11 @@ from outpost.errors import Ambiguous, NotDispatched, OutpostFault, Rejected, Uns
 from outpost.model import Capabilities, Handle, Health, Liveness, Observation, Quote, Task
 from outpost.transports.archive import runner_archive
 from outpost.transports.desk import DeskShell
+from outpost.transports.desk_outpost import DeskOutpost
 from outpost.transports.e2b_api import Gone
 from outpost.transports.e2b_pipe import E2bPipe, as_os_errors
 from outpost.transports.place import ShellPlace
-from outpost.transports.shell import NO_FILE, NO_FILE_CODE, RUNNER_S, ShellOutpost, ShellWorker
+from outpost.transports.shell import NO_FILE, NO_FILE_CODE, RUNNER_S, ShellWorker
 from outpost.transports.variables import as_there
 
 if TYPE_CHECKING:
@@ -87,40 +88,20 @@ class Asleep(ConnectionError):
     """The sandbox is paused, and whoever asks is not to wake it."""
 
 
-class SandboxOutpost(ShellOutpost):
+class SandboxOutpost(DeskOutpost):
     """A sandbox, reached through a desk in it; ``entry`` is the SDK's own way in, if known."""
 
     kind: ClassVar[str] = KIND
     capabilities: ClassVar[Capabilities] = CAPABILITIES
 
     def __init__(self, setup: Setup, terms: Terms, api: E2bApi, sandbox_id: str) -> None:
-        self.name = setup.name
         self.sandbox_id = sandbox_id
         self.entry: AsyncSandbox | None = None
         self._federation_id = setup.federation_id
         self._terms = terms
         self._api = api
-        self._shell = DeskShell(self._open, name=f"the sandbox {sandbox_id}")
-        self._facts: Mapping[str, Any] = {}
-        self._place: ShellPlace | None = None
-
-    def place(self) -> ShellPlace:
-        assert self._place, "not reached yet"
-        return self._place
-
-    async def reach(self) -> ShellPlace:
-        """Return where its worker runs; connects if need be, and wakes nothing."""
-        try:
-            facts = await self._shell.facts()
-        except OSError as exc:
-            raise self.fault(exc) from exc
-        if self._place is None or facts != self._facts:
-            try:
-                self._facts, self._place = facts, self._placed(facts)
-            except (AttributeError, KeyError, TypeError) as exc:
-                what = f"{self.sandbox_id} does not say what machine it is: {exc!r}"
-                raise OutpostFault(what, outpost=self.name) from exc
-        return self._place
+        shell = DeskShell(self._open, name=f"the sandbox {sandbox_id}")
+        super().__init__(setup.name, shell, called=sandbox_id)
 
     @property
     def was_reached(self) -> bool:
@@ -159,7 +140,7 @@ class SandboxOutpost(ShellOutpost):
 
     async def close(self) -> None:
         self.entry = None
-        await self._shell.close()
+        await super().close()
 
     async def ping(self) -> Health:
         try:
