@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from outpost.federation import Federation, SpawnOptions
@@ -75,6 +76,9 @@ class FaultyWorld:
     def spawned(self, name: str) -> list[str]:
         """Return the faults of all spawns at an outpost so far, in their order."""
         return [call["fault"] for call in self.faults[name].calls()]
+
+
+MakeWorld = Callable[..., FaultyWorld]
 
 
 def refused(decision: Decision, outpost: str) -> Refused:

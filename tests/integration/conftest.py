@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from outpost.testing.faulty import bring
+from tests.faulty_world import PATIENCE, FaultyWorld, MakeWorld
 from tests.integration.lone_worker import Workers
 from tests.integration.relayed_world import guarded_by_password, relayed_config
 from tests.ssh_world import SshWorld, ssh_world
@@ -30,6 +32,19 @@ def elsewhere(
     workers = Workers(tmp_path / "elsewhere", dict(isolated_environment), remote)
     yield workers
     workers.end()
+
+
+@pytest.fixture
+def faulty(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeWorld:
+    """Return what makes a world of faulty outposts, known here and to commands started here."""
+    packages = tmp_path / "packages"
+    world.environment["PYTHONPATH"] = bring(packages)
+    monkeypatch.syspath_prepend(str(packages))
+
+    def make(*names: str, policy: str = PATIENCE, **more: object) -> FaultyWorld:
+        return FaultyWorld(world, *names, policy=policy, **more)
+
+    return make
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -13,30 +12,15 @@ from outpost.control.deadlines import ASKED
 from outpost.control.loops.expire import Expire
 from outpost.federation import Federation
 from outpost.model import Attempt, State
-from outpost.testing.faulty import bring
-from tests.faulty_world import PATIENCE, FaultyWorld, SteppedClock
+from tests.faulty_world import MakeWorld, SteppedClock
 from tests.integration.loops_world import Ours, end, newest, started
 from tests.world import World, pids_marked
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
 
-MakeWorld = Callable[..., FaultyWorld]
 STUBBORN = "echo x > new.txt; trap '' INT TERM; while :; do sleep 1; done"
 HELD_S = 60 + 120
 """What is reserved for a worker with a limit of a minute."""
-
-
-@pytest.fixture
-def faulty(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeWorld:
-    """Return what makes a world of faulty outposts, known here and to commands started here."""
-    packages = tmp_path / "packages"
-    world.environment["PYTHONPATH"] = bring(packages)
-    monkeypatch.syspath_prepend(str(packages))
-
-    def make(*names: str, policy: str = PATIENCE, **more: object) -> FaultyWorld:
-        return FaultyWorld(world, *names, policy=policy, **more)
-
-    return make
 
 
 class Stops:

@@ -6,7 +6,6 @@ Workers really run; what fails is said by ``outpost.testing.faulty``.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,7 @@ from outpost.federation import Federation
 from outpost.model import Refusal, Sighting, State, Trouble
 from outpost.policy.breaker import LONGEST_S, SPREAD, BreakerSettings, RetrySettings
 from outpost.store import open_store
-from outpost.testing.faulty import bring
-from tests.faulty_world import PATIENCE, FaultyWorld, SteppedClock, breaker_of, refused
+from tests.faulty_world import PATIENCE, FaultyWorld, MakeWorld, SteppedClock, breaker_of, refused
 from tests.integration.cli_world import OUTPOST, Cli
 from tests.unit.store_values import StandingClock, claimed
 from tests.world import World, pids_marked, until
@@ -29,20 +27,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
 
 MEND = "echo 'the words are right' > words.txt"
 ONCE = PATIENCE.replace("failure_threshold: 3", "failure_threshold: 1")
-MakeWorld = Callable[..., FaultyWorld]
-
-
-@pytest.fixture
-def faulty(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeWorld:
-    """Return what makes a world of faulty outposts, known here and to commands started here."""
-    packages = tmp_path / "packages"
-    world.environment["PYTHONPATH"] = bring(packages)
-    monkeypatch.syspath_prepend(str(packages))
-
-    def make(*names: str, policy: str = PATIENCE, **more: object) -> FaultyWorld:
-        return FaultyWorld(world, *names, policy=policy, **more)
-
-    return make
 
 
 async def attempts(federation: Federation, task_id: str) -> list[tuple[str, State, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,26 +10,10 @@ import pytest
 from outpost.errors import PolicyError, Rejected
 from outpost.federation import Federation
 from outpost.model import Attempt, Charge, State
-from outpost.testing.faulty import bring
-from tests.faulty_world import PATIENCE, FaultyWorld, SteppedClock
+from tests.faulty_world import PATIENCE, MakeWorld, SteppedClock
 from tests.world import World, pids_marked
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
-
-MakeWorld = Callable[..., FaultyWorld]
-
-
-@pytest.fixture
-def faulty(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeWorld:
-    """Return what makes a world of faulty outposts, known here and to commands started here."""
-    packages = tmp_path / "packages"
-    world.environment["PYTHONPATH"] = bring(packages)
-    monkeypatch.syspath_prepend(str(packages))
-
-    def make(*names: str, policy: str = PATIENCE, **more: object) -> FaultyWorld:
-        return FaultyWorld(world, *names, policy=policy, **more)
-
-    return make
 
 
 async def charge_of(federation: Federation, attempt: Attempt) -> Charge:

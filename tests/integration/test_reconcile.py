@@ -9,7 +9,6 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,31 +24,16 @@ from outpost.federation import Federation
 from outpost.model import Attempt, Handle, State
 from outpost.ports import Setup
 from outpost.runner.place import Place
-from outpost.testing.faulty import bring
 from outpost.transports.shell import ShellWorker
-from tests.faulty_world import PATIENCE, FaultyWorld, SteppedClock
+from tests.faulty_world import PATIENCE, FaultyWorld, MakeWorld, SteppedClock
 from tests.integration.cli_world import Cli
 from tests.integration.loops_world import Ours, end, newest, started
 from tests.world import World, pids_marked, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
 
-MakeWorld = Callable[..., FaultyWorld]
 GRACE_S = 600
 ONCE = PATIENCE.replace("max_attempts: 3", "max_attempts: 1")
-
-
-@pytest.fixture
-def faulty(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeWorld:
-    """Return what makes a world of faulty outposts, known here and to commands started here."""
-    packages = tmp_path / "packages"
-    world.environment["PYTHONPATH"] = bring(packages)
-    monkeypatch.syspath_prepend(str(packages))
-
-    def make(*names: str, policy: str = PATIENCE, **more: object) -> FaultyWorld:
-        return FaultyWorld(world, *names, policy=policy, **more)
-
-    return make
 
 
 async def the_loop(federation: Federation, *names: str) -> Reconcile:

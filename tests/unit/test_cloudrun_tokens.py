@@ -197,6 +197,21 @@ async def test_without_credentials_the_command_is_said(
     assert ("absent.json was not found" in caught.value.message) is named
 
 
+@pytest.mark.parametrize("content", [None, "[]", '{"type": "service_account", "private_key": "x"}'])
+async def test_credentials_that_cannot_be_read_are_none(
+    google: GoogleIdentity, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
+) -> None:
+    path = tmp_path / "key.json"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_text(content)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    with pytest.raises(Rejected, match="no Google credentials here: ") as caught:
+        await google_fetch("burst", None)(AUDIENCE)
+    assert "key.json" in caught.value.message
+
+
 async def test_on_google_s_machines_the_metadata_server_gives_them(
     google: GoogleIdentity, tmp_path: Path
 ) -> None:

@@ -66,7 +66,7 @@ class Doctor:
         programs, agents, outposts, workers = await asyncio.gather(
             self._safely("programs", self._programs()),
             self._safely("agents", self._agents()),
-            self._safely("outposts", self._outposts(usable=usable)),
+            self._safely("outposts", self._outposts(usable=usable), limited=False),
             self._safely("workers", self._workers() if usable else _nothing()),
         )
         if federation is not given:
@@ -157,7 +157,8 @@ class Doctor:
             # What is wrong with an agent is told of with the agents.
             programs = programs_of(self._orders())
         looks = (
-            check_place(site, programs, leftovers=usable, fix=self._fix) for site in sites.enabled()
+            self._safely(site.name, check_place(site, programs, leftovers=usable, fix=self._fix))
+            for site in sites.enabled()
         )
         checks = [check for found in await asyncio.gather(*looks) for check in found]
         disabled = [it.name for it in federation.config.outposts if not it.enabled]
@@ -173,10 +174,12 @@ class Doctor:
         checks = WorkerChecks(store=federation.store, follower=follower, now=now)
         return await checks.check(fix=self._fix)
 
-    async def _safely(self, about: str, look: Awaitable[list[Check]]) -> list[Check]:
+    async def _safely(
+        self, about: str, look: Awaitable[list[Check]], *, limited: bool = True
+    ) -> list[Check]:
         """Wait for a look, in time; whatever goes wrong in it is what it found."""
         try:
-            async with asyncio.timeout(self._limit_s):
+            async with asyncio.timeout(self._limit_s if limited else None):
                 return await look
         except TimeoutError:
             return [problem(about, f"{about}: no answer within {self._limit_s:g} s")]

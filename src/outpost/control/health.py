@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from outpost.control.foreseen import as_fault_of
 from outpost.control.situation import Site
 from outpost.errors import OutpostFault
 from outpost.model import Health
@@ -22,7 +23,8 @@ async def ask(site: Site) -> Health:
 async def _asked(site: Site) -> Health:
     try:
         async with asyncio.timeout(PING_S):
-            return await site.outpost.ping()
+            with as_fault_of(site.name):
+                return await site.outpost.ping()
     except TimeoutError:
         return Health(ok=False, detail=f"no answer within {PING_S:g} s")
     except OutpostFault as exc:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from outpost.control.foreseen import as_fault_of
 from outpost.errors import OutpostFault, Unsupported
 from outpost.model import Attempt, DutyState, Sighting
 
@@ -103,7 +104,8 @@ class Pruner:
     ) -> tuple[dict[str, list[Sighting]], list[OutpostFault]]:
         async def look(outpost: Outpost) -> list[Sighting] | OutpostFault:
             try:
-                return [sighting async for sighting in outpost.workers()]
+                with as_fault_of(outpost.name):
+                    return [sighting async for sighting in outpost.workers()]
             except OutpostFault as exc:
                 return exc
 
@@ -145,7 +147,8 @@ class Pruner:
             "cache_idle_s": self.cache_idle.total_seconds(),
         }
         handles = [attempt.handle for attempt in going.values() if attempt.handle]
-        leftovers = await outpost.tidy(order, handles)
+        with as_fault_of(outpost.name):
+            leftovers = await outpost.tidy(order, handles)
         for leftover in leftovers:
             if leftover["kind"] == "worker" and not leftover["kept"] and not self.dry_run:
                 await self.federation.store.forget(leftover["name"])

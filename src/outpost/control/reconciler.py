@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from outpost.control.deadlines import OVERDUE, overdue
+from outpost.control.foreseen import as_fault_of
 from outpost.control.reconciling import Finding, Kind, Known, compare
 from outpost.errors import NotFound, OutpostError, OutpostFault, Rejected
 from outpost.model import Attempt, Liveness, Sighting, State
@@ -154,7 +155,8 @@ class Reconciler:
     async def _list(self, name: str) -> list[Sighting] | OutpostError:
         try:
             async with asyncio.timeout(LIST_S):
-                return [sighting async for sighting in self._outposts(name).workers()]
+                with as_fault_of(name):
+                    return [sighting async for sighting in self._outposts(name).workers()]
         except TimeoutError:
             return OutpostFault(f"{name} gave no answer within {LIST_S:g} s", outpost=name)
         except OutpostError as exc:

@@ -23,6 +23,7 @@ from outpost.errors import (
     RateLimited,
     Rejected,
 )
+from outpost.wire.redact import Redactor
 
 if TYPE_CHECKING:
     from e2b import AsyncSandbox, SandboxInfo
@@ -104,13 +105,14 @@ class E2bApi:
         self._name = name
         self._access = access
         self._spurned = spurned
+        self._redactor = Redactor()
 
     async def create(self, wish: Wish) -> AsyncSandbox:
         """Make a sandbox, or get the one made for the same key.
 
         Raises ``NotDispatched`` and its kin where there is none, ``Rejected``, and ``Unclear``.
         """
-        with self._in_our_words():
+        with self.in_our_words():
             from e2b import AsyncSandbox  # noqa: PLC0415 - takes 0.4 s to load
 
             network = {"allow_out": list(wish.allow), "deny_out": list(wish.deny)}
@@ -130,7 +132,7 @@ class E2bApi:
 
     async def connect(self, sandbox_id: str, timeout_s: float) -> AsyncSandbox:
         """Have a sandbox run, for ``timeout_s`` from now on at least. Raises ``OutpostFault``."""
-        with self._in_our_words():
+        with self.in_our_words():
             from e2b import AsyncSandbox  # noqa: PLC0415 - as above
 
             return await AsyncSandbox.connect(
@@ -140,7 +142,7 @@ class E2bApi:
     async def look(self, sandbox_id: str) -> Sandbox | None:
         """Return a sandbox as it is; ``None``: there is none. Raises ``OutpostFault``."""
         try:
-            with self._in_our_words():
+            with self.in_our_words():
                 from e2b import AsyncSandbox  # noqa: PLC0415 - as above
 
                 return _seen(await AsyncSandbox.get_info(sandbox_id, **await self._params()))
@@ -152,7 +154,7 @@ class E2bApi:
 
         Raises ``OutpostFault``.
         """
-        with self._in_our_words():
+        with self.in_our_words():
             from e2b import AsyncSandbox, SandboxQuery  # noqa: PLC0415 - as above
 
             pages = AsyncSandbox.list(
@@ -165,28 +167,28 @@ class E2bApi:
 
     async def renew(self, sandbox_id: str, timeout_s: float) -> None:
         """Have a running sandbox end in ``timeout_s`` from now. Raises ``OutpostFault``."""
-        with self._in_our_words():
+        with self.in_our_words():
             from e2b import AsyncSandbox  # noqa: PLC0415 - as above
 
             await AsyncSandbox.set_timeout(sandbox_id, round(timeout_s), **await self._params())
 
     async def pause(self, sandbox_id: str) -> None:
         """Pause a sandbox, with its memory; idempotent. Raises ``OutpostFault``."""
-        with self._in_our_words():
+        with self.in_our_words():
             from e2b import AsyncSandbox  # noqa: PLC0415 - as above
 
             await AsyncSandbox.pause(sandbox_id, **await self._params(CHANGE_S))
 
     async def kill(self, sandbox_id: str) -> None:
         """Remove a sandbox with all that is in it; idempotent. Raises ``OutpostFault``."""
-        with self._in_our_words():
+        with self.in_our_words():
             from e2b import AsyncSandbox  # noqa: PLC0415 - as above
 
             await AsyncSandbox.kill(sandbox_id, **await self._params())
 
     async def has_template(self, name: str) -> bool:
         """Whether there is a template of that name that we may use. Raises ``OutpostFault``."""
-        with self._in_our_words():
+        with self.in_our_words():
             from e2b import AsyncTemplate  # noqa: PLC0415 - as above
 
             return await AsyncTemplate.exists(name, **await self._params())
@@ -195,7 +197,7 @@ class E2bApi:
         self, template: TemplateClass, asked: Build, tell: Callable[[str], None]
     ) -> None:
         """Have a template built, and wait until it is. Raises ``OutpostFault``."""
-        with self._in_our_words():
+        with self.in_our_words():
             from e2b import AsyncTemplate  # noqa: PLC0415 - as above
 
             await AsyncTemplate.build(
@@ -209,6 +211,7 @@ class E2bApi:
 
     async def _params(self, request_s: float = REQUEST_S) -> ApiParams:
         access = await self._access()
+        self._redactor = Redactor((access.api_key,))
         params: ApiParams = {
             "api_key": access.api_key,
             "request_timeout": request_s,
@@ -222,18 +225,25 @@ class E2bApi:
         return params
 
     @contextlib.contextmanager
-    def _in_our_words(self) -> Iterator[None]:
+    def in_our_words(self) -> Iterator[None]:
+        """Turn what the SDK raises into an ``OutpostFault``, which never quotes the key."""
         try:
-            with in_our_words(self._name):
+            with in_our_words(self._name, self._redacted):
                 yield
         except BadKey:
             self._spurned()
             raise
 
+    def _redacted(self, text: str) -> str:
+        """Return a text without the key, whichever was asked for last."""
+        return self._redactor.text(text)
+
 
 @contextlib.contextmanager
-def in_our_words(name: str) -> Iterator[None]:
+def in_our_words(name: str, redacted: Callable[[str], str] = str) -> Iterator[None]:
     """Turn whatever the SDK raises into an ``OutpostFault`` of the outpost ``name``.
+
+    ``redacted`` takes secrets out of what the SDK says.
 
     Where the SDK swallowed a cancellation (it waits by ``asyncio.wait_for``, which does so before
     Python 3.12 if the answer comes at the same moment), that goes on from here.
@@ -249,7 +259,7 @@ def in_our_words(name: str) -> Iterator[None]:
         if task and task.cancelling() > cancelled:
             raise asyncio.CancelledError from exc
         # The SDK raises bare ones, too; each of them is turned into one of ours here.
-        raise _fault(name, exc) from exc
+        raise _fault(name, exc, redacted) from exc
     if task and task.cancelling() > cancelled:
         raise asyncio.CancelledError
 
@@ -263,18 +273,18 @@ def load(name: str) -> None:
         what = "is not installed" if absent else f"cannot be loaded ({exc})"
         # The command stands in the message, as tables show no hints.
         raise Rejected(
-            f"E2B's SDK {what}: pip install 'outpost[e2b]'",
+            f"E2B's SDK {what}: pip install '.[e2b]' in the checkout of outpost",
             outpost=name,
             hint="after that, have it tried again: outpost doctor --fix",
         ) from exc
 
 
-def _fault(name: str, exc: Exception) -> OutpostFault:
+def _fault(name: str, exc: Exception, redacted: Callable[[str], str]) -> OutpostFault:
     """Return what an error of the SDK means."""
     import httpx  # noqa: PLC0415 - the SDK has loaded it
     from e2b import exceptions as sdk  # noqa: PLC0415 - as above
 
-    said = " ".join(str(exc).split())[:SHOWN] or type(exc).__name__
+    said = redacted(" ".join(str(exc).split()))[:SHOWN] or type(exc).__name__
     status = getattr(exc, "status_code", None)
     match exc:
         case sdk.AuthenticationException():

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from outpost.errors import OutpostFault, Rejected
 from outpost.transports.desk_start import bootstrap_argv
-from outpost.transports.e2b_api import in_our_words
 from outpost.transports.place import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from e2b import AsyncCommandHandle, AsyncSandbox
+
+    from outpost.transports.e2b_api import E2bApi
 
 OPEN_S = 20.0
 WRITE_S = 30.0
@@ -37,8 +38,8 @@ _COMMAND = "{desk} | {{ command -v python3 >/dev/null && exec {as_text}; exec ca
 class E2bPipe:
     """A command's stdin and stdout; see ``desk_link.Pipe``."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, api: E2bApi) -> None:
+        self._api = api
         self._said: asyncio.Queue[bytes | OSError] = asyncio.Queue(PIECES_MOST)
         self._handle: AsyncCommandHandle[None] | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -47,7 +48,7 @@ class E2bPipe:
         """Start what a desk comes to life from. Raises ``OSError``."""
         argv = ["python3", "-I", "-S", "-c", _AS_TEXT]
         command = _COMMAND.format(desk=shlex.join(bootstrap_argv()), as_text=shlex.join(argv))
-        with as_os_errors(), in_our_words(self._name):
+        with as_os_errors(), self._api.in_our_words():
             self._handle = await sandbox.commands.run(
                 command,
                 background=True,
@@ -68,7 +69,7 @@ class E2bPipe:
 
     async def write(self, data: bytes) -> None:
         assert self._handle, "not open"
-        with as_os_errors(), in_our_words(self._name):
+        with as_os_errors(), self._api.in_our_words():
             await self._handle.send_stdin(data, request_timeout=WRITE_S)
 
     async def close(self) -> None:
@@ -78,7 +79,7 @@ class E2bPipe:
         self._handle = self._ending = None
         ending.cancel()
         try:
-            with as_os_errors(), in_our_words(self._name):
+            with as_os_errors(), self._api.in_our_words():
                 await handle.close_stdin(request_timeout=OPEN_S)
         finally:
             await handle.disconnect()
@@ -90,7 +91,7 @@ class E2bPipe:
         """Wait for the command's end, and tell whoever reads."""
         why: OSError | None = None
         try:
-            with as_os_errors(), in_our_words(self._name):
+            with as_os_errors(), self._api.in_our_words():
                 await handle.wait()
         except OSError as exc:
             why = exc

@@ -215,7 +215,7 @@ class SandboxOutpost(DeskOutpost):
         return await self._opened(entry)
 
     async def _opened(self, entry: AsyncSandbox) -> E2bPipe:
-        pipe = E2bPipe(self.name)
+        pipe = E2bPipe(self._api)
         await pipe.open(entry)
         return pipe
 

@@ -18,6 +18,7 @@ from outpost.errors import UserError
 from outpost.transports.fly_faults import ApiFault, Trouble, fault_of
 from outpost.transports.fly_rates import Rate, Rates, TooLong
 from outpost.transports.fly_seen import Seen, read_machine
+from outpost.wire.redact import Redactor
 
 if TYPE_CHECKING:
     import httpx2
@@ -83,6 +84,7 @@ class FlyMachines:
         self._url = f"{api_url.rstrip('/')}/v1/apps/{app}"
         self._read_token = read_token
         self._token = ""
+        self._redactor = Redactor()
         self._rates = Rates()
         self._rate = Rate(per_s=per_s, burst=BURST)
         self._get_rate = Rate(per_s=GET_TIMES * per_s, burst=GET_BURST)
@@ -308,9 +310,11 @@ class FlyMachines:
     def _read(self, call: Call, answer: httpx2.Response) -> Any:
         self._note_time(answer.headers.get("date", ""))
         if not 200 <= answer.status_code < 300:
+            # Whoever answers may repeat what they were asked with.
+            said = self._redactor.text(answer.content.decode("utf-8", "replace"))
             fault = fault_of(
                 answer.status_code,
-                answer.content,
+                said.encode(),
                 asked=call.asked,
                 retry_after=answer.headers.get("retry-after", ""),
                 changes=call.method != "GET",
@@ -340,6 +344,7 @@ class FlyMachines:
                 self._token = await asyncio.to_thread(self._read_token)
             except UserError as exc:
                 raise ApiFault(exc.message, Trouble.REFUSED, hint=exc.hint) from exc
+            self._redactor = Redactor((self._token,))
         return self._token
 
     def _pool(self) -> httpx2.AsyncClient:

@@ -29,7 +29,7 @@ AHEAD = timedelta(minutes=5)
 """A token is replaced so long before it expires; they live for an hour."""
 NAMED = "GOOGLE_APPLICATION_CREDENTIALS"
 LOGIN = "gcloud auth application-default login"
-INSTALL = "pip install 'outpost[cloudrun]'"
+INSTALL = "pip install '.[cloudrun]'  in the checkout of outpost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +127,10 @@ def _credentials(outpost: str) -> Credentials:
         own, _ = google.auth.default(scopes=SCOPES, request=_request())
     except exceptions.GoogleAuthError as exc:
         raise fault_of(exc, outpost) from exc
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as exc:
+        # So google-auth says that a file holds no credentials, whichever file it took.
+        path = os.environ.get(NAMED)
+        raise _absent(outpost, f"{path or 'a file'} cannot be used: {exc}") from exc
     return own
 
 

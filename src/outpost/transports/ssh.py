@@ -212,7 +212,7 @@ def _load() -> None:
         what = "is not installed" if absent else f"cannot be loaded ({exc})"
         # The command stands in the message, as tables show no hints.
         raise Refused(
-            f"asyncssh {what}: pip install 'outpost[ssh]'",
+            f"asyncssh {what}: pip install '.[ssh]' in the checkout of outpost",
             hint="after that, have it tried again: outpost doctor --fix",
         ) from exc
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from outpost.control.checks import Check, Level, fixed, problem, warning, well
+from outpost.control.foreseen import as_fault_of
 from outpost.control.health import ask
 from outpost.errors import OutpostFault, Unsupported
 from outpost.model import Attempt, State
@@ -36,6 +37,10 @@ async def check_outpost(site: Site) -> Check:
     health = await ask(site)
     if not health.ok:
         return problem(site.name, f"{site.name}: {health.detail}", health.hint)
+    price = site.quote(None)
+    if price.microusd_per_hour is None and not site.allow_unpriced:
+        what = f"{site.name} gets no work, as its price is not known ({price.source})"
+        return problem(site.name, what, "set its price_hourly, or allow_unpriced: true")
     more = f": {health.detail}" if health.detail else ""
     return well(site.name, f"{site.name} can take work{more}")
 
@@ -61,7 +66,8 @@ async def check_agents_there(outpost: Outpost, programs: Mapping[str, str]) -> l
     """Find the agents' programs that an outpost of another machine has not."""
     name = outpost.name
     try:
-        lacking = await outpost.lacking(list(programs))
+        with as_fault_of(name):
+            lacking = await outpost.lacking(list(programs))
     except OutpostFault as exc:
         return [problem(name, f"{name}: {exc.message}", exc.hint)]
     return [
@@ -83,7 +89,8 @@ async def check_leftovers(outpost: Outpost, *, fix: bool) -> list[Check]:
         "cache_idle_s": 0.0,
     }
     try:
-        leftovers = await outpost.tidy(order, [])
+        with as_fault_of(outpost.name):
+            leftovers = await outpost.tidy(order, [])
     except Unsupported:
         return []
     except OutpostFault as exc:
