@@ -83,7 +83,7 @@ async def test_no_secret_is_ever_on_a_disk(world: World) -> None:
     config = f"{CONFIG}agents:\n  command:\n    env: [MY_TOKEN]\n"
     async with world.federation(config=config) as federation:
         worker = await world.spawn(federation, f"{MEND}; [ $MY_TOKEN ] && echo ready; read line")
-        until(lambda: "ready" in (world.place(worker.id) / "events.jsonl").read_text(), "it runs")
+        world.wait_for_line(worker.id, "ready")
         look = ["grep", "-rlFs", "let-through", str(world.home)]
         assert subprocess.run(look, stdout=subprocess.PIPE, check=False).stdout == b""
         await worker.stop()
