@@ -22,6 +22,7 @@ from outpost.errors import (
 from outpost.model import Handle, Liveness
 from outpost.testing import Bench
 from outpost.testing.bench import lines
+from outpost.transports import fly_sight
 from outpost.transports.fly_machines import FlyMachines
 from tests.doubles.fly import Rates
 from tests.fly_world import UNLIMITED, FlyWorld, closing, fly_world
@@ -328,6 +329,7 @@ async def test_a_token_that_is_revoked_hides_workers_and_kills_none(fly: FlyWorl
 async def test_how_a_machine_ended_is_said(fly: FlyWorld) -> None:
     async with fly.bench(fly.outpost()) as bench:
         handle = await started(bench)
+        assert (await bench.outpost.worker(handle).status()).liveness is Liveness.ALIVE
         fly.fly.oom(fly.machine(handle.worker_id).id)
         fly.until_state(handle.worker_id, "stopped")
         status = await fly.outpost().worker(handle).status()
@@ -335,6 +337,12 @@ async def test_how_a_machine_ended_is_said(fly: FlyWorld) -> None:
             Liveness.DEAD,
             "it ran out of memory (limit 2g)",
         )
+        # One that another process has started again meanwhile, too, whatever is remembered here.
+        assert await fly.outpost().worker(handle).recover(fly.environment)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fly_sight, "FRESH_S", 60.0)
+            again = await bench.outpost.worker(handle).status()
+        assert again == status
         other = await started(bench)
         fly.fly.kill(fly.machine(other.worker_id).id)
         fly.until_state(other.worker_id, "stopped")

@@ -57,7 +57,7 @@ def test_without_the_extra_the_command_that_installs_it_is_said(tmp_path: Path) 
     ok, detail, hint = told(PING, tmp_path, first=str(tmp_path))
     assert not ok
     assert detail == "google-cloud-run is not installed"
-    assert hint == "pip install 'outpost[cloudrun]'"
+    assert hint == "pip install '.[cloudrun]'  in the checkout of outpost"
 
 
 def test_without_credentials_nothing_is_asked_and_the_command_is_said(tmp_path: Path) -> None:

@@ -58,6 +58,10 @@ def outpost_of(max_workers: int | None = None, **options: Any) -> E2bOutpost:
         ({"env": {"NOT-A-NAME": "x"}}, "is no name of a variable"),
         ({"api_key": "e2b_0123456789"}, "a secret is never written here itself"),
         ({"api_url": "ftp://e2b"}, "api_url"),
+        ({"api_url": "http://e2b.example.com"}, "https:// is needed"),
+        ({"sandbox_url": "http://sandbox.internal"}, "https:// is needed"),
+        ({"api_url": "https://e2b:e2b_0123456789@example.com"}, "no user and no password here"),
+        ({"sandbox_url": "https://e2b.example.com:99999"}, "expected an address"),
         ({"auto_resume": True}, "auto_resume"),
     ],
 )
@@ -66,6 +70,12 @@ def test_what_cannot_be_meant_is_refused(options: dict[str, Any], said: str) -> 
         E2bOptions(**options)
     assert said in str(caught.value)
     assert "e2b_0123456789" not in str(caught.value.errors()[0]["msg"])
+
+
+def test_e2b_on_machines_of_one_s_own_has_addresses_of_its_own() -> None:
+    made = E2bOptions(api_url="https://e2b.example.com/api", sandbox_url="http://127.0.0.1:8080")
+    assert made.api_url == "https://e2b.example.com/api"
+    assert made.sandbox_url == "http://127.0.0.1:8080"
 
 
 def test_a_pro_team_may_have_longer_leases() -> None:
@@ -135,5 +145,5 @@ def test_without_the_extra_the_command_that_installs_it_is_said(
     )
     ok, detail, hint = told(code, tmp_path, first=str(tmp_path))
     assert not ok
-    assert detail == f"E2B's SDK {said}: pip install 'outpost[e2b]'"
+    assert detail == f"E2B's SDK {said}: pip install '.[e2b]' in the checkout of outpost"
     assert hint == "after that, have it tried again: outpost doctor --fix"

@@ -10,6 +10,9 @@ from pydantic import ValidationError
 from outpost.backends.fly_costs import costs, keeping, price
 from outpost.backends.fly_options import FlyOptions, Guest
 from outpost.config.kinds import KindRegistry
+from outpost.ports import Setup
+
+SETUP = Setup(name="burst", federation_id="f-1", data_folder="/nowhere", environment={})
 
 
 def options(**given: Any) -> FlyOptions:
@@ -59,6 +62,8 @@ def test_sizes_are_read(fields: dict[str, Any], guest: Guest) -> None:
         ({"size": "large"}, "size"),
         ({"size": "shared-cpu-3x"}, "Fly has shared CPUs by 1, 2, 4, 8, not by 3"),
         ({"size": "shared-cpu-2x", "cpus": 2}, "keep one of them"),
+        ({"cpus": 0}, "greater than or equal to 1"),
+        ({"cpus": -1}, "greater than or equal to 1"),
         ({"memory": "16g"}, "memory of shared-cpu-2x is between 512m and 4096m"),
         ({"memory": "1000m"}, "in steps of 256m"),
         ({"memory": "4 GB"}, "memory"),
@@ -72,6 +77,8 @@ def test_sizes_are_read(fields: dict[str, Any], guest: Guest) -> None:
         ({"api_url": "ftp://api"}, "api_url"),
         ({"api_url": "http://api.machines.dev"}, "https:// is needed"),
         ({"url": "http://127.0.0.1.example.com"}, "https:// is needed"),
+        ({"url": "https://me:hunter2@example.com"}, "no user and no password here"),
+        ({"api_url": "http://127.0.0.1:99999"}, "expected an address"),
         ({"requests_per_s": 0}, "requests_per_s"),
         ({"volume": "data"}, "volume"),
     ],
@@ -90,9 +97,9 @@ def test_the_dearest_region_is_what_it_may_cost() -> None:
 
 
 def test_what_waits_and_what_lies_there_is_said_with_its_cost() -> None:
-    lines = list(costs(options(warm=2, volume_gb=10)))
+    lines = list(costs(options(warm=2, volume_gb=10), SETUP))
     assert lines[0].startswith("a machine costs $0.0158 an hour while it runs (Fly.io's prices")
     assert lines[1] == "its volume of 10 GB costs $1.50 a month until it is removed"
     assert lines[2] == "2 machines wait, stopped: about $3.27 a month, with no work"
     assert keeping(options()) == ""
-    assert "its price is not known" in next(costs(options(region="syd")))
+    assert "its price is not known" in next(costs(options(region="syd"), SETUP))

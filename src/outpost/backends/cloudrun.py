@@ -59,6 +59,7 @@ class CloudRunOutpost(HeldOutpost):
             patience_s=START_S,
         )
         super().__init__(setup, terms)
+        self._setup = setup
         self._environment = setup.environment
         self._options = options
         naming = Naming(outpost=setup.name, project=options.project, service=options.service)
@@ -160,7 +161,8 @@ class CloudRunOutpost(HeldOutpost):
 
     async def greet(self) -> Greeting | None:
         """Return what it will cost; that needs no network and asks nothing."""
-        return Greeting(lines=tuple(costs(self._options)), question="", options={}, hint="")
+        lines = tuple(costs(self._options, self._setup))
+        return Greeting(lines=lines, question="", options={}, hint="")
 
     async def plan(self, image: str | None = None, *, adopt: bool = False) -> Plan:
         return await self._deployment.plan(image, adopt=adopt)

@@ -79,7 +79,7 @@ class Deployment:
         wish = self._wish(image)
         lines: list[str] = []
         writes: dict[str, Service] = {}
-        notes = [*self._limits(wish), *costs(self._options)]
+        notes = [*self._limits(wish), *costs(self._options, self._setup)]
         for region, before in (await self.services()).items():
             if before is not None:
                 self._may_change(region, before, adopt=adopt)
@@ -163,7 +163,7 @@ class Deployment:
             yield f"not as configured: {', '.join(differing)} ({self.deploy_hint()})"
         for region, service in ready.items():
             yield from self._pinned(region, service)
-        if kept := keeping(self._options):
+        if kept := keeping(self._options, self._setup):
             yield kept
 
     def _pinned(self, region: str, service: Service) -> Iterator[str]:

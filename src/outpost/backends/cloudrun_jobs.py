@@ -52,6 +52,7 @@ class CloudRunJobOutpost(JobOutpost):
         own = access or google_access(setup.name)
         bucket = Bucket(options.bucket, setup.name, own, storage_url)
         super().__init__(setup, bucket, SystemClock())
+        self._setup = setup
         self._options = options
         job = options.service + JOB_SUFFIX
         naming = JobNaming(outpost=setup.name, project=options.project, service=job)
@@ -99,7 +100,8 @@ class CloudRunJobOutpost(JobOutpost):
 
     async def greet(self) -> Greeting | None:
         """Return what it will cost; that needs no network and asks nothing."""
-        return Greeting(lines=tuple(costs(self._options)), question="", options={}, hint="")
+        lines = tuple(costs(self._options, self._setup))
+        return Greeting(lines=lines, question="", options={}, hint="")
 
     async def plan(self, image: str | None = None, *, adopt: bool = False) -> Plan:
         return await self._deployment.plan(image, adopt=adopt)

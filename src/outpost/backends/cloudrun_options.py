@@ -47,6 +47,7 @@ MEMORY_GIB: Mapping[int, tuple[float, float]] = {
 _REGION = r"^[a-z]+(-[a-z]+)+[0-9]+$"
 _SECRET = r"^(projects/[^/\s]+/secrets/)?[A-Za-z0-9_-]{1,255}:(latest|[1-9][0-9]*)$"  # noqa: S105
 _ACCOUNT = r"^[^\s@]+@[^\s@]+$"
+_AN_ACCOUNT = "worker@my-project.iam.gserviceaccount.com"
 _FILE = re.compile(r"(/[A-Za-z0-9._-]+){2,}")
 _MEMORY = r"^[0-9]+(\.[0-9]+)?(Mi|Gi)$"
 
@@ -98,14 +99,19 @@ class CloudRunOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     project: str = Field(
-        pattern=r"^([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$", description="The project's id."
+        pattern=r"^([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$",
+        examples=["my-project"],
+        description="The project's id.",
     )
     regions: Regions = Field(
         alias="region",
+        examples=["us-central1", "europe-west1"],
         description="Where the service is; of several regions the one to use first is first.",
     )
     service: str = Field(
-        pattern=r"^[a-z]([a-z0-9-]{0,47}[a-z0-9])?$", description="The service's name."
+        pattern=r"^[a-z]([a-z0-9-]{0,47}[a-z0-9])?$",
+        examples=["outpost-worker"],
+        description="The service's name.",
     )
     mode: Literal["service", "job"] = Field(
         default="service",
@@ -115,6 +121,7 @@ class CloudRunOptions(BaseModel):
     bucket: str | None = Field(
         default=None,
         pattern=r"^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$",
+        examples=["my-bucket"],
         description="For a job: the bucket that orders, logs and messages go through.",
     )
     task_timeout_s: TaskTimeout = Field(
@@ -127,11 +134,15 @@ class CloudRunOptions(BaseModel):
     image: str | None = Field(
         default=None,
         pattern=r"^[^\s]+$",
+        examples=["us-central1-docker.pkg.dev/my-project/outpost/worker:1"],
         description="The worker image, as outpost deploy takes it.",
     )
     cpu: Literal[1, 2, 4, 6, 8] = Field(default=2, description="Virtual CPUs of an instance.")
     memory: str = Field(
-        default="4Gi", pattern=_MEMORY, description="Memory of an instance, such as 4Gi or 512Mi."
+        default="4Gi",
+        pattern=_MEMORY,
+        examples=["4Gi", "512Mi"],
+        description="Memory of an instance, such as 4Gi or 512Mi.",
     )
     billing: Literal["request", "instance"] = Field(
         default="request", description="Whether Cloud Run bills by request or by instance."
@@ -162,7 +173,10 @@ class CloudRunOptions(BaseModel):
         default=1, ge=1, le=100, description="How many workers share an instance."
     )
     service_account: str | None = Field(
-        default=None, pattern=_ACCOUNT, description="Who workers are; else the project's default."
+        default=None,
+        pattern=_ACCOUNT,
+        examples=[_AN_ACCOUNT],
+        description="Who workers are; else the project's default.",
     )
     secrets: Mapping[str, SecretVersion] = Field(
         default_factory=dict,
@@ -177,11 +191,13 @@ class CloudRunOptions(BaseModel):
     )
     token_secret: SecretVersion = Field(
         default="outpost-token:latest",
+        examples=["outpost-token:latest"],
         description="The same token in Secret Manager, where the service finds it.",
     )
     impersonate: str | None = Field(
         default=None,
         pattern=_ACCOUNT,
+        examples=[_AN_ACCOUNT],
         description="The service account to call the service as; else whoever we are here.",
     )
 

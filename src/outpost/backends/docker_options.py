@@ -69,12 +69,21 @@ class DockerOptions(BaseModel):
     host: str | None = Field(
         default=None,
         pattern=r"^(unix|tcp|ssh|npipe)://\S+$",
+        examples=["ssh://sam@vm", "unix:///run/docker.sock"],
         description="Where the engine is, such as ssh://sam@vm; else what the program docker uses.",
     )
     context: str | None = Field(
-        default=None, pattern=r"^[A-Za-z0-9][\w.+-]*$", description="The same as a docker context."
+        default=None,
+        pattern=r"^[A-Za-z0-9][\w.+-]*$",
+        examples=["default"],
+        description="The same as a docker context.",
     )
-    image: str = Field(default=IMAGE, pattern=r"^[A-Za-z0-9]\S*$", description="The worker image.")
+    image: str = Field(
+        default=IMAGE,
+        pattern=r"^[A-Za-z0-9]\S*$",
+        examples=[IMAGE],
+        description="The worker image.",
+    )
     pull: Literal["missing", "always", "never"] = Field(
         default="never", description="When the engine fetches the image from its registry."
     )
@@ -83,10 +92,18 @@ class DockerOptions(BaseModel):
         str | None,
         Field(pattern=r"^[0-9]+(\.[0-9]+)?[kmgtKMGT]$"),
         AfterValidator(lambda text: text if text is None else _memory(text)),
-    ] = Field(default=None, description="Memory of a worker, such as 4g; it gets no swap besides.")
+    ] = Field(
+        default=None,
+        examples=["4g", "512m"],
+        description="Memory of a worker, such as 4g; it gets no swap besides.",
+    )
     pids_limit: int = Field(default=4096, ge=64, description="Processes and threads of a worker.")
     network: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.:-]*$"), AfterValidator(_network)] = (
-        Field(default="bridge", description="bridge, host, or the name of a network of yours.")
+        Field(
+            default="bridge",
+            examples=["bridge", "my-network"],
+            description="bridge, host, or the name of a network of yours.",
+        )
     )
     address: Annotated[
         str | None, AfterValidator(lambda text: text if text is None else _address(text))

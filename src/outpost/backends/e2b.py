@@ -169,7 +169,7 @@ class E2bOutpost(Outpost):
 
     async def greet(self) -> Greeting | None:
         """Return what it will cost; that needs no network and asks nothing."""
-        lines = [*costs(self._options, self.quote(None))]
+        lines = [*costs(self._options, self._setup.price(self.quote(None)))]
         most, limit = self._setup.max_workers, CONCURRENCY[self._options.plan]
         if most is None or most > limit:
             lines.append(f"plan {self._options.plan}: at most {limit} sandboxes run at once")
@@ -181,7 +181,7 @@ class E2bOutpost(Outpost):
         there = await self.api.has_template(options.template)
         size = f"{options.cpus} vCPUs, {options.memory} of memory"
         changes = [f"{'~' if there else '+'} template {options.template} with {size}"]
-        notes = [*costs(options, self.quote(None))]
+        notes = [*costs(options, self._setup.price(self.quote(None)))]
         if there:
             notes.append("it is built anew; sandboxes that run keep what they have")
         return Plan(

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from outpost.durations import duration_field
-from outpost.model.option_fields import AS_DURATION, VARIABLE, Duration
+from outpost.model.option_fields import AS_DURATION, VARIABLE, Duration, server_address
 from outpost.secrets import SecretRef
 
 TEMPLATE = "outpost-worker"
@@ -31,7 +31,6 @@ CONCURRENCY: Mapping[str, int] = {"hobby": 20, "pro": 100}
 """How many may run at once (e2b.dev/docs, Pricing, 2026-11-21)."""
 CREATIONS_PER_S: Mapping[str, int] = {"hobby": 1, "pro": 5}
 """How many may be made in a second (e2b.dev/docs, Rate limits, 2026-11-21)."""
-_URL = r"^https?://[^\s]+$"
 
 
 def _lease(seconds: float) -> float:
@@ -42,6 +41,11 @@ def _lease(seconds: float) -> float:
 
 Lease: TypeAlias = Annotated[
     float, BeforeValidator(duration_field), AfterValidator(_lease), AS_DURATION
+]
+Address: TypeAlias = Annotated[
+    str,
+    StringConstraints(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$"),
+    AfterValidator(server_address),
 ]
 Destination: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:*/_-]+$")]
 
@@ -54,12 +58,14 @@ class E2bOptions(BaseModel):
     template: str = Field(
         default=TEMPLATE,
         pattern=r"^[a-z0-9][a-z0-9._:/-]*$",
+        examples=[TEMPLATE],
         description="The template of its sandboxes, as outpost deploy builds it.",
     )
     cpus: int = Field(default=2, ge=1, le=64, description="Virtual CPUs that the template gives.")
     memory: str = Field(
         default="4Gi",
         pattern=r"^[0-9]+(\.[0-9]+)?(Mi|Gi)$",
+        examples=["4Gi", "512Mi"],
         description="Memory that the template gives, such as 4Gi or 512Mi.",
     )
     timeout_s: Lease = Field(
@@ -100,11 +106,15 @@ class E2bOptions(BaseModel):
         json_schema_extra={"default": API_KEY},
         description="A reference to the team's API key.",
     )
-    api_url: str | None = Field(
-        default=None, pattern=_URL, description="Address of the API, where it is not E2B's own."
+    api_url: Address | None = Field(
+        default=None,
+        examples=["https://e2b.example.com"],
+        description="Address of the API, where it is not E2B's own.",
     )
-    sandbox_url: str | None = Field(
-        default=None, pattern=_URL, description="Address of all sandboxes, where it is not E2B's."
+    sandbox_url: Address | None = Field(
+        default=None,
+        examples=["https://sandboxes.example.com"],
+        description="Address of all sandboxes, where it is not E2B's.",
     )
     min_free_mib: int = Field(
         default=512, ge=0, description="No work is begun with less room on its disk; 0: always."

@@ -128,7 +128,8 @@ class FlyOutpost(ContainerOutpost):
 
     async def greet(self) -> Greeting | None:
         """Return what it will cost; that needs no network and asks nothing."""
-        return Greeting(lines=tuple(costs(self._options)), question="", options={}, hint="")
+        lines = tuple(costs(self._options, self._setup))
+        return Greeting(lines=lines, question="", options={}, hint="")
 
     def quote(self, task: Task | None) -> Quote:
         found, kept = price(self._options), keeping(self._options)
@@ -164,17 +165,19 @@ class FlyOutpost(ContainerOutpost):
         return self._token_of_machine(seen.name if seen else worker_id)
 
     async def observe(self, worker_id: str) -> Observation:
-        """Look at a worker once; where it does not answer, at its machine itself."""
+        """Look at a worker once; where it does not answer or is dead, at its machine itself."""
         seen = await super().observe(worker_id)
         known = self._sight.known(worker_id)
-        if seen.liveness is not Liveness.UNSEEN or known is None:
+        told = seen.liveness is Liveness.ALIVE or (seen.liveness is Liveness.DEAD and seen.detail)
+        if known is None or told or seen.liveness is Liveness.ABSENT:
             return seen
         try:
             now = await self._sight.look(known.id)
         except ApiFault:
             return seen
-        # What is remembered of it may be from before it ended.
-        return seen if now and now.state == known.state else await super().observe(worker_id)
+        # What is remembered of it may be from before it ended, or was even started again.
+        same = now and (now.state, now.exit) == (known.state, known.exit)
+        return seen if same else await super().observe(worker_id)
 
     async def provide(self, order: WorkOrder) -> None:
         worker_id = order["worker_id"]

@@ -9,6 +9,7 @@ from outpost.backends.fly_options import FlyOptions
 from outpost.model import Quote
 from outpost.model.compute_prices import dearest, quote
 from outpost.model.money import MICROUSD
+from outpost.ports import Setup
 
 GB_MONTH_USD = Decimal("0.15")
 """A GB of a volume, or of a stopped machine's root file system, for 30 days."""
@@ -31,11 +32,12 @@ def price(options: FlyOptions) -> Quote:
     )
 
 
-def costs(options: FlyOptions) -> Iterator[str]:
-    """Yield a line for each thing that costs something."""
-    found = price(options)
+def costs(options: FlyOptions, setup: Setup) -> Iterator[str]:
+    """Yield a line for each thing that costs something; a configured price goes first."""
+    found = setup.price(price(options))
     if found.microusd_per_hour is None:
-        yield f"its price is not known ({found.source}): set price_hourly, or allow_unpriced"
+        then = "no cap counts it" if setup.allow_unpriced else "set price_hourly, or allow_unpriced"
+        yield f"its price is not known ({found.source}): {then}"
     else:
         each = found.microusd_per_hour / MICROUSD
         yield f"a machine costs ${each:,.4f} an hour while it runs ({found.source})"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal, Self, TypeAlias
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -19,7 +19,13 @@ from pydantic import (
 )
 
 from outpost.durations import parse_duration
-from outpost.model.option_fields import VARIABLE, Duration, one_or_more, one_or_more_schema
+from outpost.model.option_fields import (
+    VARIABLE,
+    Duration,
+    one_or_more,
+    one_or_more_schema,
+    server_address,
+)
 from outpost.secrets import SecretRef
 
 API_URL = "https://api.machines.dev"
@@ -42,14 +48,8 @@ _CPUS: Mapping[str, tuple[int, ...]] = {"shared": (1, 2, 4, 8), "performance": (
 _SIZE = re.compile(r"(shared-cpu|performance)-([0-9]+)x")
 _REGION = r"^[a-z]{3}$"
 _UNITS = {"m": 1, "g": 1024}
-_LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
-
-
-def _address(text: str) -> str:
-    host = urlsplit(text).hostname or ""
-    if text.startswith("http://") and host not in _LOOPBACK and not host.endswith(".internal"):
-        raise ValueError("https:// is needed: tokens, orders and logs go there")
-    return text
+_PRIVATE = (".internal",)
+"""The ends of names that Fly's private network has, which encrypts by itself."""
 
 
 Regions: TypeAlias = Annotated[
@@ -59,7 +59,9 @@ Regions: TypeAlias = Annotated[
     one_or_more_schema(_REGION),
 ]
 Address: TypeAlias = Annotated[
-    str, StringConstraints(pattern=r"^https?://[^\s/@]+/?$"), AfterValidator(_address)
+    str,
+    StringConstraints(pattern=r"^https?://[^\s/?#]+/?$"),
+    AfterValidator(partial(server_address, within=_PRIVATE)),
 ]
 
 
@@ -83,26 +85,32 @@ class FlyOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     app: str = Field(
-        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="The app that workers are in."
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        examples=["my-workers"],
+        description="The app that workers are in.",
     )
     regions: Regions = Field(
         alias="region",
+        examples=["iad", "fra"],
         description="Where workers run; of several regions the one to try first is first.",
     )
     image: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9]\S*$",
+        examples=["registry.fly.io/my-workers:worker"],
         description="The worker image; else registry.fly.io/APP:worker.",
     )
     size: str | None = Field(
         default=None,
         pattern=f"^({_SIZE.pattern})$",
+        examples=["shared-cpu-4x", "performance-2x"],
         description="A size of Fly's, such as shared-cpu-4x or performance-2x.",
     )
-    cpus: int | None = Field(default=None, description="The same as a number of shared CPUs.")
+    cpus: int | None = Field(default=None, ge=1, description="The same as a number of shared CPUs.")
     memory: str | None = Field(
         default=None,
         pattern=r"^[0-9]+[mgMG]$",
+        examples=["4g", "512m"],
         description="Memory of a worker, such as 4g; else what the size has, at least 2g.",
     )
     disk_gb: int | None = Field(
@@ -140,9 +148,13 @@ class FlyOptions(BaseModel):
         json_schema_extra={"default": TOKEN.reference},
         description="A reference to a token for the app, from fly tokens create.",
     )
-    api_url: Address = Field(default=API_URL, description="Where Fly's Machines API answers.")
+    api_url: Address = Field(
+        default=API_URL, examples=[API_URL], description="Where Fly's Machines API answers."
+    )
     url: Address | None = Field(
-        default=None, description="Where the app answers; else https://APP.fly.dev."
+        default=None,
+        examples=["https://workers.example.com"],
+        description="Where the app answers; else https://APP.fly.dev.",
     )
     requests_per_s: float = Field(
         default=1.0,
@@ -153,7 +165,8 @@ class FlyOptions(BaseModel):
     @property
     def guest(self) -> Guest:
         """What a worker's machine has."""
-        found = _SIZE.fullmatch(self.size or f"shared-cpu-{self.cpus or DEFAULT_CPUS}x")
+        cpus = DEFAULT_CPUS if self.cpus is None else self.cpus
+        found = _SIZE.fullmatch(self.size or f"shared-cpu-{cpus}x")
         assert found
         kind, cpus = found[1].removesuffix("-cpu"), int(found[2])
         least, _ = _MEMORY_OF_CPU_MIB[kind]
@@ -190,7 +203,7 @@ class FlyOptions(BaseModel):
         return self
 
     def _check_guest(self) -> None:
-        if self.size and self.cpus:
+        if self.size and self.cpus is not None:
             raise ValueError("size and cpus both say how many CPUs: keep one of them")
         guest = self.guest
         known = _CPUS[guest.cpu_kind]

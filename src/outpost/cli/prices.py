@@ -32,9 +32,8 @@ not used unless it has `allow_unpriced: true`.
 What providers charge for beside time is not counted: traffic, Cloud Run's requests ($0.40 a
 million), disks of what is stopped, monthly plans. Nor are discounts and free allowances.
 
-`local` is free, and so is `docker` on this machine. A machine reached over `ssh` counts as free, as
-it costs the same with workers and without: say a price if it does not. For a Docker elsewhere no
-price is known: say one.
+`local` is free. A machine reached over `ssh` and a Docker Engine, here or elsewhere, count as free,
+as they cost the same with workers and without: say a price if they do not.
 """
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from outpost.config.nodes import Node, Path, Problem, show_path
@@ -57,18 +58,30 @@ def problems_of(
             yield Problem(root.index_of(path, key=True), show_path(path), text)
         else:
             at_key = "[key]" in detail["loc"]
-            yield Problem(root.index_of(path, key=at_key), show_path(path), _words(detail))
+            text = _words(detail, _walk(model, own)[1])
+            yield Problem(root.index_of(path, key=at_key), show_path(path), text)
 
 
 def fields_at(model: type[BaseModel], path: Path = ()) -> tuple[str, ...]:
     """Return the fields that may stand at ``path`` inside a model, as written in a file."""
+    return tuple(_fields(_walk(model, path)[0]))
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {info.alias or name: info for name, info in model.model_fields.items()}
+
+
+def _walk(model: type[BaseModel], path: Path) -> tuple[type[BaseModel], FieldInfo | None]:
+    """Return the model that a path ends in, and the last field on it."""
+    info: FieldInfo | None = None
     for step in path:
         # Steps that are no fields are indexes of a list or keys of a mapping of models.
-        for name, info in model.model_fields.items():
-            if step == (info.alias or name):
-                model = _model_in(info.annotation) or model
+        if found := _fields(model).get(str(step)):
+            info, inner = found, _model_in(found.annotation)
+            if inner is None:
                 break
-    return tuple(info.alias or name for name, info in model.model_fields.items())
+            model = inner
+    return model, info
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
@@ -91,7 +104,7 @@ def describe(value: Any) -> str:
     return "a mapping" if isinstance(value, Mapping) else "a list"
 
 
-def _words(detail: ErrorDetails) -> str:
+def _words(detail: ErrorDetails, field: FieldInfo | None) -> str:
     context = {
         name: int(bound) if isinstance(bound, float) and bound.is_integer() else bound
         for name, bound in detail.get("ctx", {}).items()
@@ -101,6 +114,11 @@ def _words(detail: ErrorDetails) -> str:
     if detail["type"] == "literal_error":
         allowed = re.findall("'([^']*)'", str(context["expected"]))
         return f"expected {context['expected']}{nearest(str(detail['input']), allowed)}"
+    if detail["type"] == "string_pattern_mismatch" and field:
+        if field.examples:
+            return f"must be written like {' or '.join(map(str, field.examples))}"
+        if field.description:
+            return f"does not fit; what belongs here: {field.description.rstrip('.')}"
     if words := _WORDS.get(detail["type"]):
         return words.format(**context, got=describe(detail["input"]))
     return detail["msg"][:1].lower() + detail["msg"][1:]

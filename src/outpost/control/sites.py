@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from outpost.config import Config
+from outpost.config import Config, OutpostConfig
 from outpost.config.kinds import KindRegistry
 from outpost.control.situation import Site
 from outpost.errors import NotFound, nearest
+from outpost.model import Quote
 from outpost.model.compute_prices import priced
 from outpost.ports import Outpost, Setup
 
@@ -32,6 +33,8 @@ class Sites:
                 data_folder=str(home),
                 environment=environment,
                 max_workers=configured.max_workers,
+                price=_price(configured),
+                allow_unpriced=configured.allow_unpriced,
             )
             options = kinds.parse_options(configured.type, configured.options)
             backend: Any = kinds.backend(configured.type)
@@ -47,12 +50,7 @@ class Sites:
                 outpost=self._backends[configured.name],
                 labels=configured.labels,
                 allow_unpriced=configured.allow_unpriced,
-                price=partial(
-                    priced,
-                    price_hourly=configured.price_hourly,
-                    price_vcpu_hourly=configured.price_vcpu_hourly,
-                    price_gib_hourly=configured.price_gib_hourly,
-                ),
+                price=_price(configured),
             )
             for configured in self._config.outposts
             if configured.enabled
@@ -70,3 +68,12 @@ class Sites:
                 hint="outpost list  shows the outposts",
             )
         return self._backends[name]
+
+
+def _price(configured: OutpostConfig) -> Callable[[Quote], Quote]:
+    return partial(
+        priced,
+        price_hourly=configured.price_hourly,
+        price_vcpu_hourly=configured.price_vcpu_hourly,
+        price_gib_hourly=configured.price_gib_hourly,
+    )

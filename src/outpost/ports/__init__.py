@@ -184,6 +184,9 @@ class Setup:
 
     ``data_folder`` is the federation's own folder on this machine, ``environment`` our variables,
     ``max_workers`` how many workers it may be asked for at once (``None``: there is no limit).
+    ``price`` puts the configuration's price in the place of the outpost's own, and
+    ``allow_unpriced`` says whether it is used where that is not known either: both for what is
+    said of costs, as ``quote`` is priced by whoever asks for it.
     """
 
     name: str
@@ -191,6 +194,8 @@ class Setup:
     data_folder: str
     environment: Mapping[str, str]
     max_workers: int | None = None
+    price: Callable[[Quote], Quote] = lambda quote: quote
+    allow_unpriced: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -78,7 +78,7 @@ def _upgrade(connection: Connection, name: str, found: str | None) -> None:
     if found is not None and found not in known:
         raise StoreError(
             f"the store {name} was written by a newer outpost (its schema is '{found}')",
-            hint="upgrade this one: pip install --upgrade outpost",
+            hint="use a newer version of outpost",
         )
     upgrade(config, "head")
 

@@ -68,7 +68,7 @@ def needing_driver(server: Server) -> Iterator[None]:
             raise
         raise StoreError(
             f"the store {server.name} needs PostgreSQL's driver: {exc}",
-            hint="pip install 'outpost[postgres]'",
+            hint="pip install '.[postgres]'  in the checkout of outpost",
         ) from exc
 
 

@@ -144,6 +144,6 @@ async def _library(name: str, order: AgentOrder, environment: Mapping[str, str])
     except OSError as exc:
         return problem(name, f"{name}: {python} cannot be run: {exc.strerror}")
     if failed:
-        hint = f"{python} -m pip install 'outpost[{extra}]'"
+        hint = f"{python} -m pip install '.[{extra}]'  in the checkout of outpost"
         return problem(name, f"{name} needs the package {package}, which {python} lacks", hint)
     return well(name, f"{package} {said}, for {name}")

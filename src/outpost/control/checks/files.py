@@ -43,7 +43,7 @@ async def check_store(url_or_path: str | Path) -> tuple[Check, bool]:
         return problem("store", f"the store {name} is damaged: {look.damage}", hint), False
     if look.revision is not None and look.revision > HEAD:
         detail = f"the store {name} was written by a newer outpost (schema {look.revision})"
-        return problem("store", detail, "pip install --upgrade outpost"), False
+        return problem("store", detail, "use a newer version of outpost"), False
     if look.revision != HEAD:
         detail = f"the store {name} has an older schema ({look.revision or 'no tables yet'})"
         return warning("store", detail, "outpost ps  brings it up to date"), False

@@ -26,7 +26,8 @@ def main(directory: str) -> int:
         ending = Ending(
             "failed",
             f"{sys.executable} lacks what the agent 'acp' needs ({exc}): "
-            "pip install 'outpost[acp]' for it, or name another Python as the agent's executable",
+            "pip install '.[acp]' for it, in a checkout of outpost, or name another Python as the "
+            "agent's executable",
         )
     else:
         from outpost.runner.acp.program import run  # noqa: PLC0415 - needs the library

@@ -128,8 +128,8 @@ def _client() -> anthropic.AsyncAnthropic:
     except ImportError as exc:
         raise Unprepared(
             f"the agent 'builtin' needs the library anthropic, which {sys.executable} has not "
-            f"({exc}): run  pip install 'outpost[builtin]'  there, or name a Python that has it "
-            "with the agent's option 'executable'"
+            f"({exc}): run  pip install '.[builtin]'  there, in a checkout of outpost, or name a "
+            "Python that has it with the agent's option 'executable'"
         ) from None
     try:
         client = anthropic.AsyncAnthropic()
