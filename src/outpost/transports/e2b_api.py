@@ -302,7 +302,8 @@ def _fault(name: str, exc: Exception, redacted: Callable[[str], str]) -> Outpost
         case sdk.ServiceBusyException():
             return NoCapacity(f"E2B is too busy: {said}", outpost=name)
         case httpx.ConnectError() | httpx.ConnectTimeout():
-            return NotDispatched(f"E2B is out of reach: {said}", outpost=name)
+            hint = "check the connection, the proxy settings and api_url of this outpost"
+            return NotDispatched(f"E2B is out of reach: {said}", outpost=name, hint=hint)
         case sdk.SandboxException() if status is not None and 400 <= status < 500:
             gone = status == 404
             return (Gone if gone else Rejected)(f"E2B refuses: {said}", outpost=name)
