@@ -12,11 +12,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,16 @@ from outpost.clock import SystemClock
 from outpost.control.parts import Parts
 from outpost.control.tasks import SpawnOptions
 from outpost.errors import NoCapacity, NotFound, UserError
-from outpost.model import Attempt, Charge, Decision, Issue, State, Task, Transition
+from outpost.model import (
+    Attempt,
+    Capabilities,
+    Charge,
+    Decision,
+    Issue,
+    State,
+    Task,
+    Transition,
+)
 from outpost.spawned import SpawnedWorker, Submitted
 from outpost.store import open_store
 
@@ -164,7 +173,8 @@ class Federation:
         """
         from outpost.control.explain import explain  # noqa: PLC0415 - here only
 
-        return await explain(self.store, name, self.parts.starter)
+        explanation = await explain(self.store, name, self.parts.starter)
+        return replace(explanation, task=self._as_it_is(explanation.task))
 
     async def submit(self, task: Task) -> Submitted:
         """Store a task and start it where the policy says; it stays queued if all are full."""
@@ -278,8 +288,11 @@ class Federation:
         return [attempt for attempt in seen if ended or not attempt.state.ended]
 
     async def queued(self, limit: int | None = None) -> list[Task]:
-        """Return the tasks that wait, at most ``limit``, in the order they will be started."""
-        return await self.store.queued(limit=limit)
+        """Return the tasks that wait, at most ``limit``, in the order they will be started.
+
+        The ``reason`` of one for an outpost that takes no work as configured now says so.
+        """
+        return [self._as_it_is(task) for task in await self.store.queued(limit=limit)]
 
     async def queue_length(self) -> int:
         """Return how many tasks wait."""
@@ -292,7 +305,7 @@ class Federation:
     async def find_queued(self, name: str) -> Task | None:
         """Return the queued task that ``name`` means: an id or its beginning, or an issue."""
         found = await self.store.find_tasks(name)
-        return next((task for task in found if task.state is State.QUEUED), None)
+        return next((self._as_it_is(task) for task in found if task.state is State.QUEUED), None)
 
     async def cancel(self, task_id: str, reason: str = "cancelled on request") -> bool:
         """Take a queued task back; ``False`` if it was started or taken back already."""
@@ -334,15 +347,17 @@ class Federation:
         """Return the newest decision about a task, ``None`` where none was taken."""
         return await self.store.decision(task_id)
 
-    async def worker(self, name: str) -> SpawnedWorker:
+    async def worker(self, name: str, *, or_outpost: bool = False) -> SpawnedWorker:
         """Return the worker that ``name`` means: an id or its beginning, an issue, or a branch.
 
         Of several workers of one issue, or on one branch, the newest is meant. Raises ``NotFound``,
-        also where a beginning fits workers of several tasks.
+        also where a beginning fits workers of several tasks; with ``or_outpost`` it says that no
+        outpost has the name either.
         """
         from outpost.control.naming import find_attempt  # noqa: PLC0415 - not always needed
 
-        return SpawnedWorker(self, await find_attempt(self.store, name))
+        outposts = [outpost.name for outpost in self.config.outposts] if or_outpost else ()
+        return SpawnedWorker(self, await find_attempt(self.store, name, outposts=outposts))
 
     async def outposts(self, *, ping: bool = True) -> list[OutpostStatus]:
         """Return every configured outpost with its load and, unless ``ping`` is off, its health."""
@@ -352,11 +367,21 @@ class Federation:
         looker = await self.parts.looker()
         return await overview(self.config, looker, active, ping=ping)
 
+    async def capabilities(self, name: str) -> Capabilities:
+        """Return what an outpost can do; one that is gone can do nothing."""
+        try:
+            return (await self.parts.sites()).backend(name).capabilities
+        except NotFound:
+            return Capabilities(stop=False)
+
     async def is_tended(self, name: str) -> bool:
-        """Whether an outpost needs a controller while it has workers; not one that is gone."""
-        with contextlib.suppress(NotFound):
-            return (await self.parts.sites()).backend(name).capabilities.tended
-        return False
+        """Whether an outpost has something to renew, refill or pause while it has workers.
+
+        That does a controller alone (E2B, Fly). A service of Cloud Run is ``held`` instead: its
+        workers need somebody who holds their requests, a controller or whoever follows them.
+        ``False`` for an outpost that is gone.
+        """
+        return (await self.capabilities(name)).tended
 
     async def greet(self, name: str) -> Greeting | None:
         """Return what the user has to agree to before a new outpost of the configuration is used.
@@ -379,6 +404,7 @@ class Federation:
         what is there and is not ours. Raises ``Unsupported`` for an outpost that needs no such
         thing, ``UserError`` where the image is missing, and ``OutpostFault``.
         """
+        self._must_have(name)
         return await (await self.parts.sites()).backend(name).plan(image, adopt=adopt)
 
     async def deploy(
@@ -423,6 +449,7 @@ class Federation:
         """
         from outpost.testing.live import check_configured  # noqa: PLC0415 - here only
 
+        self._must_have(name)
         return await check_configured(
             self.config,
             name,
@@ -438,6 +465,27 @@ class Federation:
         from outpost.control.doctor import Doctor  # noqa: PLC0415 - here only
 
         return await Doctor(self, fix=fix).examine()
+
+    def _must_have(self, name: str) -> None:
+        """Raise ``NotFound`` for a name that no outpost of the configuration has."""
+        from outpost.control.naming import unknown_outpost  # noqa: PLC0415 - not always needed
+
+        configured = [outpost.name for outpost in self.config.outposts]
+        if name not in configured:
+            raise unknown_outpost(name, configured)
+
+    def _as_it_is(self, task: Task) -> Task:
+        """Return a queued task; of one for an outpost that takes no work now with that reason.
+
+        What is stored as its reason is from when somebody last went through the queue.
+        """
+        if task.outpost is None or task.state is not State.QUEUED:
+            return task
+        found = [outpost for outpost in self.config.outposts if outpost.name == task.outpost]
+        if any(outpost.enabled for outpost in found):
+            return task
+        why = "is disabled" if found else "is not configured here"
+        return replace(task, reason=f"its outpost '{task.outpost}' {why}")
 
     def _submitted(self, placement: Placement) -> Submitted:
         worker = SpawnedWorker(self, placement.attempt) if placement.attempt else None

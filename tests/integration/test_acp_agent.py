@@ -425,7 +425,7 @@ def test_the_library_that_is_missing_is_named(desk: Desk, tmp_path: Path) -> Non
     desk.environment["PYTHONPATH"] = f"{tmp_path}"
     _, ending = desk.run("anything")
     assert ending.outcome == "failed"
-    assert "pip install 'outpost[acp]'" in ending.reason
+    assert "pip install '.[acp]'" in ending.reason
 
 
 def test_psutil_sees_the_agent(desk: Desk) -> None:

@@ -312,7 +312,7 @@ def test_it_says_how_to_get_the_library(desk: Desk) -> None:
     desk.environment["PYTHONPATH"] = str(source)
     run, _ = desk.run(by_turn(SAYS_DONE), executable=str(python))
     assert run.ending.outcome == "failed"
-    assert "pip install 'outpost[builtin]'" in run.ending.reason
+    assert "pip install '.[builtin]'" in run.ending.reason
 
 
 def test_it_says_which_key_it_lacks(desk: Desk) -> None:

@@ -114,6 +114,16 @@ def test_a_dry_run_shows_the_change_only(cli: Cli, file: Path) -> None:
     )
 
 
+def test_an_option_that_takes_one_or_more_may_be_given_again(cli: Cli, file: Path) -> None:
+    app = ("add", "fly", "--name", "b", "--app", "m", "--dry-run")
+    one = cli(*app, "--region", "iad").out
+    assert "region: iad" in one
+    several = cli(*app, "--region", "iad", "--region", "ams").out
+    assert "region: [iad, ams]" in several
+    assert "may be given again" in " ".join(cli("add", "fly", "--help").out.split())
+    assert file.read_text() == CONFIG
+
+
 def test_what_was_added_is_removed_without_a_trace(cli: Cli, file: Path) -> None:
     cli("add", "local", "--name", "build", "--max-workers", "2")
     assert file.read_text() == ADDED
@@ -129,7 +139,7 @@ def test_its_place_in_the_preference_can_be_said(cli: Cli, file: Path) -> None:
     assert "note: policy.default_preference names it too, as number 2\n" in ran.err
     assert "default_preference: [first, second, local]   # best first\n" in file.read_text()
     unknown = cli("add", "local", "--name", "third", "--before", "lokal", code=2)
-    assert "no outpost is named 'lokal'; did you mean 'local'?" in unknown.err
+    assert "--before: there is no outpost 'lokal'; did you mean 'local'?" in unknown.err
     both = cli("add", "local", "--name", "x", "--before", "local", "--prefer-first", code=2)
     assert "--before and --prefer-first exclude each other" in both.err
 
@@ -320,7 +330,7 @@ def test_of_several_at_once_none_overwrites_another(cli: Cli, file: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("lokal", "no outpost is named 'lokal'; did you mean 'local'?"),
+        ("lokal", "there is no outpost 'lokal'; did you mean 'local'?"),
         ("local", "it is the only outpost"),
     ],
 )

@@ -123,9 +123,14 @@ def test_a_yes_on_a_terminal_is_enough(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("deploy", "brust"), 2, "no outpost is named 'brust'; did you mean 'burst'?"),
+        (("deploy", "brust"), 2, "there is no outpost 'brust'; did you mean 'burst'?"),
         (("deploy", "ssh", "burst"), 2, f"'burst' is of type {KIND}, not ssh"),
+        (("deploy", "ssh", "local"), 2, "hint: no outpost is of type ssh: outpost add ssh"),
+        (("deploy", KIND, "local"), 2, f"'local' is of type local, not {KIND}"),
+        (("deploy", KIND, "local"), 2, f"hint: of type {KIND}: burst"),
         (("deploy", "a", "b", "c"), 2, "one outpost at a time"),
+        (("deploy", "burst", "local"), 2, "one outpost at a time"),
+        (("deploy", "sssh", "burst"), 2, "there is no type of outpost named 'sssh'; did you mean"),
         (("deploy", "local"), 1, "local needs no deployment: outposts of type local do not"),
         (("deploy", "burst", "--yes"), 2, "which image? There is no service"),
     ],

@@ -135,7 +135,7 @@ def test_status_words_of_outposts(cli: Cli) -> None:
 
 def test_a_name_nobody_has_is_an_error_with_the_nearest_one(cli: Cli) -> None:
     cli("spawn", "--wait", "-m", "Mend", "--repo", cli.world.remote.url, "--", "true")
-    commands = ("status", "logs", "attach", "stop", "rm", "send", "diff", "open", "resume")
+    commands = ("logs", "attach", "stop", "rm", "send", "diff", "open", "resume")
     for command in commands:
         more = ("hello",) if command == "send" else ()
         failed = cli(command, "mendd", *more, code=2)
@@ -144,8 +144,38 @@ def test_a_name_nobody_has_is_an_error_with_the_nearest_one(cli: Cli) -> None:
             "error: no worker, issue or branch is called 'mendd'; did you mean 'mend'?\n"
             "hint: outpost ps -a  shows all workers\n"
         )
-    error = cli("status", "mendd", "--json", code=2).json()["error"]
-    assert (error["code"], error["hint"]) == ("not_found", "outpost ps -a  shows all workers")
+    failed = cli("status", "mendd", code=2)
+    called = "no outpost, worker, issue or branch is called"
+    assert failed.err == (
+        f"error: {called} 'mendd'; did you mean 'mend'?\n"
+        "hint: configured are: local\n"
+        "      outpost ps -a  shows all workers\n"
+    )
+    error = cli("status", "locl", "--json", code=2).json()["error"]
+    assert error["message"] == f"{called} 'locl'; did you mean 'local'?"
+    assert (error["code"], error["hint"]) == (
+        "not_found",
+        "configured are: local\noutpost ps -a  shows all workers",
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("remove", "locl"),
+        ("deploy", "locl"),
+        ("spawn", "-m", "x", "--repo", "/", "--on", "locl"),
+        ("doctor", "--conformance", "locl"),
+    ],
+    ids=lambda it: it[0],
+)
+def test_an_outpost_nobody_has_is_answered_the_same_everywhere(
+    cli: Cli, arguments: tuple[str, ...]
+) -> None:
+    failed = cli(*arguments, code=2)
+    assert failed.err == (
+        "error: there is no outpost 'locl'; did you mean 'local'?\nhint: configured are: local\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from tests.world import World
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
 CONFIG = "outposts:\n  - {name: vm, type: ssh, host: 127.0.0.1, port: 9}\n"
-WORDS = "asyncssh is not installed: pip install 'outpost[ssh]'"
+INSTALL = "pip install '.[ssh]' in the checkout of outpost"
+WORDS = f"asyncssh is not installed: {INSTALL}"
 HINT = "after that, have it tried again: outpost doctor --fix"
 
 
@@ -55,5 +56,5 @@ def test_an_outpost_that_is_added_says_it_too(cli: Cli) -> None:
 def test_one_that_is_there_but_broken_says_why(cli: Cli) -> None:
     module = cli.world.folder / "modules" / "asyncssh.py"
     module.write_text("raise ImportError('libcrypto.so.3 is not there')\n")
-    words = "asyncssh cannot be loaded (libcrypto.so.3 is not there): pip install 'outpost[ssh]'"
+    words = f"asyncssh cannot be loaded (libcrypto.so.3 is not there): {INSTALL}"
     assert f"unhealthy: {words}" in cli("list").out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,18 @@ async def test_a_plan_says_limits_and_costs(project: Project) -> None:
     assert "Cloud Run's own limit on instances holds" in (await unlimited.plan(IMAGE)).notes[0]
     await project.deployed(outpost)
     assert "costs up to $0.0174" in (await outpost.ping()).detail
+
+
+async def test_what_a_plan_says_of_costs_goes_by_the_configured_price(project: Project) -> None:
+    setup = {"price": lambda quote: replace(quote, microusd_per_hour=500_000, source="ours")}
+    outpost = project.outpost(setup=setup, keep_alive="6m")
+    notes = (await outpost.plan(IMAGE)).notes
+    assert notes[1:] == (
+        "an instance costs $0.5000 an hour (ours)",
+        "holding an instance warm for 6 min after work costs up to $0.0500",
+    )
+    await project.deployed(outpost)
+    assert "costs up to $0.0500" in (await outpost.ping()).detail
 
 
 async def test_a_change_keeps_what_others_set(project: Project) -> None:

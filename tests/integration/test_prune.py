@@ -318,3 +318,20 @@ def test_json_on_a_broken_configuration_is_an_error_object(cli: Cli) -> None:
     config = cli.world.config("outposts: 4\n")
     failed = cli("prune", "--json", "--config", config, code=2)
     assert json.loads(failed.out)["error"]["code"] == "config"
+
+
+def test_each_outpost_that_cannot_be_asked_is_named(cli: Cli) -> None:
+    config = cli.world.config(
+        "outposts:\n"
+        "  - {name: local, type: local}\n"
+        "  - {name: near, type: fly, app: a, region: iad}\n"
+        "  - {name: far, type: fly, app: b, region: syd}\n"
+    )
+    for command in ("prune", "reconcile"):
+        ran = cli(command, "--config", config, code=1)
+        told = [line for line in ran.err.splitlines() if line.startswith("error: ")]
+        assert [line.split(": ")[1] for line in told] == ["near", "far"]
+        assert "FLY_API_TOKEN" in told[0]
+        document = cli(command, "--json", "--config", config, code=1).json()
+        if command == "prune":
+            assert [it["outpost"] for it in document["problems"]] == ["near", "far"]

@@ -408,19 +408,19 @@ async def test_the_command_says_what_it_found_and_did(faulty: MakeWorld) -> None
         attempt = await started(world, federation, on="a")
     forget(world.world, attempt)
     world.faults["far"].change(partition="the cable is cut")
-    planned = cli("reconcile", "--dry-run", "--now")
+    planned = cli("reconcile", "--dry-run", "--now", code=1)
     assert planned.out.splitlines() == [
         "a    1 worker",
         f"  orphan  {attempt.id}  nobody knows of it",
         "    would be stopped",
         "far  cannot be asked",
     ]
-    assert "warning: far does not answer: the cable is cut" in planned.err
-    left = cli("reconcile", "--json").json()
+    assert "error: far does not answer: the cable is cut" in planned.err
+    left = cli("reconcile", "--json", code=1).json()
     (found,) = left["findings"]
     assert (found["kind"], found["step"], found["outcome"]) == ("orphan", "leave", None)
     assert [(it["name"], it["workers"]) for it in left["outposts"]] == [("a", 1), ("far", None)]
     assert left["outposts"][1]["error"]["code"] == "fault"
     assert pids_marked({attempt.id})
-    assert "    stopped\n" in cli("reconcile", "--now").out
+    assert "    stopped\n" in cli("reconcile", "--now", code=1).out
     assert not pids_marked({attempt.id})

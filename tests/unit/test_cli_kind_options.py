@@ -46,6 +46,9 @@ class CampOptions(BaseModel):
     ports: list[int] = []
     tents: list[Tent] = []
     either: int | str = 3
+    zone: Annotated[str, Field(pattern="^[a-z]+$")] | tuple[str, ...] = Field(
+        default="fra", description="Where to camp."
+    )
     config: str | None = None
     retries_s: Annotated[int, Field(alias="retries")] = 3
 
@@ -65,7 +68,8 @@ def test_every_option_has_a_flag() -> None:
     assert [flag.option for flag in FLAGS.values()] == [
         *("--host", "--port", "--limit-mib", "--price", "--agent", "--compress"),
         *("--size", "--mode", "--token"),
-        *("--env", "--weights", "--paths", "--ports", "--tents", "--either", "--camp-config"),
+        *("--env", "--weights", "--paths", "--ports", "--tents", "--either", "--zone"),
+        "--camp-config",
         "--retries",
     ]
     assert [flag.field for flag in FLAGS.values() if flag.required] == ["host"]
@@ -78,6 +82,8 @@ def test_a_flag_says_what_it_takes() -> None:
     assert FLAGS["port"].help == "Its port.  [default: 22]"
     metavars = [FLAGS[field].metavar for field in ("price", "size", "mode", "env", "either")]
     assert metavars == ["VALUE", "small|large", "tight|wide", "KEY=VALUE", "VALUE"]
+    assert FLAGS["zone"].metavar == "TEXT"
+    assert FLAGS["zone"].help == "Where to camp; may be given again.  [default: fra]"
 
 
 @pytest.mark.parametrize(
@@ -97,6 +103,10 @@ def test_a_flag_says_what_it_takes() -> None:
         ("tents", ["{color: red}"], [{"color": "red"}]),
         ("either", "4", 4),
         ("either", "four", "four"),
+        ("zone", ["iad"], "iad"),
+        ("zone", ["10"], "10"),
+        ("zone", ["iad", "ams"], ["iad", "ams"]),
+        ("zone", ["[iad, ams]"], ["iad", "ams"]),
     ],
 )
 def test_what_is_given_becomes_what_a_file_holds(field: str, given: Any, expected: Any) -> None:
@@ -110,6 +120,8 @@ def test_an_answer_on_a_terminal_is_read_as_flags_are() -> None:
     assert FLAGS["agent"].answer("true") is True
     assert FLAGS["paths"].answer("/a '/b c'") == ["/a", "/b c"]
     assert FLAGS["env"].answer("A=1 B=2") == {"A": "1", "B": "2"}
+    assert FLAGS["zone"].answer("iad") == "iad"
+    assert FLAGS["zone"].answer("iad ams") == ["iad", "ams"]
 
 
 def test_a_switch_that_has_to_be_given_can_be_given_both_ways() -> None:

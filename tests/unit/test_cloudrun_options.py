@@ -91,7 +91,9 @@ def test_each_option_is_a_flag_and_three_are_asked_for() -> None:
         "--region",
         "--service",
     ]
-    assert found["--region"].value("us-central1") == "us-central1"
-    assert found["--region"].value("[us-central1, us-east1]") == ["us-central1", "us-east1"]
+    both = ["us-central1", "us-east1"]
+    assert found["--region"].value(both[:1]) == "us-central1"
+    assert found["--region"].value(both) == both
+    assert found["--region"].value(["[us-central1, us-east1]"]) == both
     assert found["--keep-alive"].value("5m") == "5m"
     assert all(flag.help for flag in found.values())

@@ -269,8 +269,8 @@ VALUES = {
     "agents: {goose: {acp: goose}}": ["1:23: agents.goose.acp: expected a list, got text"],
     "agents: {goose: {modle: x}}": [
         "1:10: agents.goose: unknown agent 'goose'"
-        " (known: acp, builtin, claude, codex, command, gemini);"
-        " one of your own has the key acp under agents",
+        " (known: builtin, claude, codex, command, gemini);"
+        " one of your own has its command line under agents.goose.acp",
         "1:18: agents.goose.modle: unknown field; did you mean 'model'?",
     ],
     "agents: {'g o': {acp: [x]}}": [
@@ -300,8 +300,21 @@ VALUES = {
     ],
     "defaults: {agent: zzz}": [
         "1:19: defaults.agent: unknown agent 'zzz'"
-        " (known: acp, builtin, claude, codex, command, gemini);"
-        " one of your own has the key acp under agents"
+        " (known: builtin, claude, codex, command, gemini);"
+        " one of your own has its command line under agents.zzz.acp"
+    ],
+    "defaults: {agent: acp}": [
+        "1:19: defaults.agent: unknown agent 'acp'"
+        " (known: builtin, claude, codex, command, gemini);"
+        " one of your own has its command line under agents.acp.acp"
+    ],
+    "agents: {acp: {model: x}}\ndefaults: {agent: acp}": [
+        "1:10: agents.acp: unknown agent 'acp'"
+        " (known: builtin, claude, codex, command, gemini);"
+        " one of your own has its command line under agents.acp.acp",
+        "2:19: defaults.agent: unknown agent 'acp'"
+        " (known: builtin, claude, codex, command, gemini);"
+        " one of your own has its command line under agents.acp.acp",
     ],
     "agents: {goose: {acp: [x]}}\ndefaults: {agent: gose}": [
         "2:19: defaults.agent: unknown agent 'gose'; did you mean 'goose'?"

@@ -69,6 +69,7 @@ WRONG = [
     "budget: {daily: x}",
     "outposts: [{name: a, type: local, labels: {gpu: {}}}]",
     "agents: {codx: {}}",
+    "agents: {acp: {model: x}}",
     "agents: {claude: {args: x}}",
     "agents: {goose: {acp: []}}",
     "agents: {claude: {permissions: {default: perhaps}}}",

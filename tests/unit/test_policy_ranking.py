@@ -94,8 +94,16 @@ def test_requirements_add_up() -> None:
 
 def test_an_outpost_asked_for_by_name_is_the_only_one() -> None:
     assert whys(Policy(), outpost="fly") == {"fly": "asked for by name"}
-    assert decided(ALL, a_task(outpost="nowhere")).why().startswith("local not asked for: nowhere")
     assert decided([]).why() == "no outposts are configured"
+
+
+def test_of_the_others_nothing_is_said_in_one_line() -> None:
+    assert decided(ALL, a_task(outpost="fly")).why() == "asked for by name"
+    full = a_view("fly", active=4)
+    assert decided([LOCAL, full, E2B], a_task(outpost="fly")).why() == "fly full 4/4"
+    nowhere = decided(ALL, a_task(outpost="nowhere"))
+    assert nowhere.why() == "the outpost asked for is not configured, or disabled"
+    assert {it.detail for it in nowhere.refused} == {"not asked for: nowhere is"}
 
 
 def test_an_outpost_stands_in_the_first_tier_that_means_it() -> None:

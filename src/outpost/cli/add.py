@@ -162,7 +162,7 @@ def _install(kind: str) -> str:
     except PackageNotFoundError:
         extras = []
     if kind in extras:
-        return f"pip install '{_DISTRIBUTION}[{kind}]'"
+        return f"pip install '.[{kind}]'  in the checkout of outpost"
     return "pip install the package that brings it, with all that it depends on"
 
 

@@ -23,7 +23,7 @@ from outpost.config.document import resolve
 from outpost.config.editing import has_outposts, with_outpost, with_preference
 from outpost.config.files import ConfigFile, read
 from outpost.config.rendering import inline
-from outpost.errors import ConfigError, OutpostFault, Rejected, UserError, nearest
+from outpost.errors import ConfigError, OutpostFault, Rejected, UserError
 
 if TYPE_CHECKING:
     from outpost.control.overview import OutpostStatus
@@ -231,11 +231,11 @@ def _is_meant(entry: Mapping[str, Any], preference: Preference) -> bool:
 
 
 def _unknown(name: str, names: Sequence[str]) -> UserError:
-    known = ", ".join(names)
-    return UserError(
-        f"--before: no outpost is named {name[:63]!r}{nearest(name, names)}",
-        hint=f"configured: {known}" if known else "no other outpost is configured",
-    )
+    from outpost.control.naming import unknown_outpost  # noqa: PLC0415 - here only
+
+    unknown = unknown_outpost(name, names)
+    hint = unknown.hint if names else "no other outpost is configured"
+    return UserError(f"--before: {unknown.message}", hint=hint)
 
 
 def _label(text: str) -> tuple[str, Any]:

@@ -83,17 +83,30 @@ def deploy(
 
 def _name(federation: Federation, names: Sequence[str]) -> str:
     """Return which outpost is meant. Raises ``UserError``."""
+    from outpost.config import KindRegistry  # noqa: PLC0415 - loads pydantic
+    from outpost.control.naming import unknown_outpost  # noqa: PLC0415 - beside it
+
     *kinds, name = names
     configured = {outpost.name: outpost.type for outpost in federation.config.outposts}
-    if len(kinds) > 1:
-        raise UserError("one outpost at a time", hint="outpost deploy [KIND] OUTPOST")
+    if kinds:
+        kind, known = kinds[0], KindRegistry().names()
+        if len(kinds) > 1 or (kind in configured and kind not in known):
+            raise UserError("one outpost at a time", hint="outpost deploy [KIND] OUTPOST")
+        if kind not in known:
+            raise UserError(
+                f"there is no type of outpost named {kind[:40]!r}{nearest(kind, known)}",
+                hint=f"outpost deploy [KIND] OUTPOST; installed: {', '.join(known)}",
+            )
     if name not in configured:
-        known = ", ".join(configured)
-        message = f"no outpost is named {name[:63]!r}{nearest(name, configured)}"
-        raise UserError(message, hint=f"configured: {known}")
+        raise unknown_outpost(name, configured)
     if kinds and kinds[0] != configured[name]:
-        message = f"'{name}' is of type {configured[name]}, not {kinds[0][:63]}"
-        raise UserError(message, hint=f"outpost deploy {name}")
+        there = [it for it, kind in configured.items() if kind == kinds[0]]
+        raise UserError(
+            f"'{name}' is of type {configured[name]}, not {kinds[0]}",
+            hint=f"of type {kinds[0]}: {', '.join(there)}"
+            if there
+            else f"no outpost is of type {kinds[0]}: outpost add {kinds[0]}",
+        )
     return name
 
 

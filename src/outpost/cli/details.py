@@ -63,7 +63,7 @@ def queued_details(task: Task, decision: Decision | None, now: datetime, place: 
     rows: Details = [
         ("task", Cell(task.id, "bold")),
         ("state", Cell(task.state.value, STYLES[task.state])),
-        ("reason", decision.why() if decision and held_back else one_line(task.reason)),
+        ("reason", one_line(task.reason) or (decision.why() if decision and held_back else "")),
         *_asked(task),
         ("created", _instant(task.created_at, now)),
         ("place", place),

@@ -100,6 +100,8 @@ def _rows(explanation: Explanation, queue_length: int, now: datetime) -> Details
         ("priority", task.priority.name),
         ("state", Cell(task.state.value, STYLES[task.state])),
     ]
+    if explanation.now is not None and not _knows(explanation.now, task.outpost):
+        rows.append(("reason", one_line(task.reason)))
     if explanation.position is not None:
         rows.append(("place", place_in_queue(explanation.position, queue_length)))
     if task.due_at is not None and task.due_at > now:
@@ -108,6 +110,12 @@ def _rows(explanation: Explanation, queue_length: int, now: datetime) -> Details
     if explanation.charge:
         rows += cost_rows(explanation.charge, now)
     return rows
+
+
+def _knows(decision: Decision, outpost: str | None) -> bool:
+    """Whether the outpost that a task is for, if it is for one, is among those decided about."""
+    refused = (it.outpost for it in decision.refused)
+    return outpost is None or outpost in (*decision.candidates, *refused)
 
 
 def _attempt(attempt: Attempt, now: datetime) -> str:

@@ -16,16 +16,18 @@ from outpost.config.document import Unreadable, read_document, resolve
 from outpost.config.nodes import Lines
 from outpost.errors import UserError
 
-Form = Literal["switch", "text", "number", "any", "list", "pairs"]
+Form = Literal["switch", "text", "number", "any", "one_or_more", "list", "pairs"]
+
+_REPEATED: tuple[Form, ...] = ("one_or_more", "list", "pairs")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flag:
     """An option ``field`` as it is given on the command line.
 
-    A ``switch`` that is not off by itself has an ``opposite``, ``--no-…``; a ``list`` and ``pairs``
-    may be given again. ``item`` is the form of what a list or pairs hold. ``is_file`` says that it
-    names a file of this machine.
+    A ``switch`` that is not off by itself has an ``opposite``, ``--no-…``; ``one_or_more`` texts, a
+    ``list`` and ``pairs`` may be given again. ``item`` is the form of what these hold. ``is_file``
+    says that it names a file of this machine.
     """
 
     field: str
@@ -46,7 +48,7 @@ class Flag:
     def parameter(self) -> inspect.Parameter:
         """Return the parameter that typer makes an option of; ``None`` or empty: not given."""
         kind: Any = bool | None if self.form == "switch" else str | None
-        if self.form in ("list", "pairs"):
+        if self.form in _REPEATED:
             kind = list[str] | None
         metavar = None if self.form == "switch" else self.metavar
         names = self.option
@@ -72,6 +74,10 @@ class Flag:
             return given
         if self.form == "list":
             return [self._scalar(text, self.item) for text in given]
+        if self.form == "one_or_more":
+            # A list may stand in one of them, as in a file: [a, b].
+            found = [self._scalar(it, "any" if it[:1] == "[" else self.item) for it in given]
+            return found[0] if len(found) == 1 else found
         if self.form == "pairs":
             return dict(self._pair(text) for text in given)
         return self._scalar(given, self.form)
@@ -80,7 +86,7 @@ class Flag:
         """Return what was typed as the answer to a question as such a value."""
         if self.form == "switch":
             return resolve(text)
-        return self.value(shlex.split(text) if self.form in ("list", "pairs") else text)
+        return self.value(shlex.split(text) if self.form in _REPEATED else text)
 
     def _pair(self, text: str) -> tuple[str, Any]:
         key, separator, value = text.partition("=")
@@ -151,7 +157,8 @@ def _types(
         types |= {named} if isinstance(named, str) else set(named)
         if "enum" in option and "type" not in option:
             types = (types - {"any"}) | {"string"}
-        details = option
+        # Of a text or a list of texts the list says more.
+        details = details if "items" in details else option
     return types, details
 
 
@@ -177,15 +184,17 @@ def _form(types: set[str], details: Mapping[str, Any]) -> Form:
         return "number"
     if types == {"array"}:
         return "list"
+    if types == {"array", "string"}:
+        return "one_or_more"
     if types == {"object"} and isinstance(details.get("additionalProperties"), Mapping):
         return "pairs"
     return "any"
 
 
 def _item_form(form: Form, details: Mapping[str, Any], definitions: Mapping[str, Any]) -> Form:
-    held = {"list": "items", "pairs": "additionalProperties"}.get(form)
-    if held is None:
+    if form not in _REPEATED:
         return form
+    held = "additionalProperties" if form == "pairs" else "items"
     item, more = _types(details.get(held) or {}, definitions)
     found = _form(item, more)
     return found if found in ("text", "number") else "any"
@@ -199,6 +208,8 @@ def _metavar(form: Form, details: Mapping[str, Any]) -> str:
 
 def _help(given: Mapping[str, Any], form: Form) -> str:
     text, default = str(given.get("description", "")), given.get("default")
+    if form in _REPEATED:
+        text = f"{text.removesuffix('.')}; may be given again." if text else "May be given again."
     if form == "switch":
         return f"{text}  [default: on]" if default is True else text
     return text if default in (None, "", [], {}) else f"{text}  [default: {default}]"

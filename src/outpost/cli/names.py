@@ -5,20 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from outpost.errors import NotFound, UserError
-from outpost.model import Task
+from outpost.model import State, Task
 
 if TYPE_CHECKING:
     from outpost.federation import Federation, SpawnedWorker
 
 
-async def worker_or_task(federation: Federation, name: str) -> SpawnedWorker | Task:
+async def worker_or_task(
+    federation: Federation, name: str, *, or_outpost: bool = False
+) -> SpawnedWorker | Task:
     """Return the worker that ``name`` means, else the queued task. Raises ``NotFound``.
 
     Of a task that was given back to the queue it is the task, not the attempt that came to
-    nothing, unless that is named by its own id.
+    nothing, unless that is named by its own id. ``or_outpost``: an outpost was looked for before.
     """
     try:
-        worker = await federation.worker(name)
+        worker = await federation.worker(name, or_outpost=or_outpost)
     except NotFound:
         task = await federation.find_queued(name)
         if task is None:
@@ -38,6 +40,11 @@ async def started_worker(federation: Federation, name: str) -> SpawnedWorker:
             f"{found.issue_id} waits for a slot{why}", hint="outpost ps  shows when it has started"
         )
     attempt = await found.status()
+    if attempt.handle is None and attempt.state is State.UNKNOWN:
+        raise UserError(
+            f"{found.id} may have been started, and has not been seen: {attempt.reason}",
+            hint=f"outpost status {found.id}  looks again",
+        )
     if attempt.handle is None:
         reason = attempt.reason or f"it is {attempt.state}"
         raise UserError(f"{found.id} was never started: {reason}", hint="outpost ps -a")

@@ -36,7 +36,9 @@ def _is_argument(param: Any) -> bool:
 
 
 def _usage(argument: Any) -> str:
-    name = argument.metavar if argument.nargs == 1 else f"{argument.metavar}..."
+    # One of several words says by itself how many there may be.
+    is_all = argument.nargs == 1 or " " in argument.metavar
+    name = argument.metavar if is_all else f"{argument.metavar}..."
     return name if argument.required else f"[{name}]"
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outpost.cli.complaints import complain
 from outpost.cli.documents import print_json
-from outpost.cli.failures import FAILED, say, tell
+from outpost.cli.failures import FAILED
 from outpost.cli.lines import fitted
 from outpost.cli.options import ConfigOption, JsonOption, duration, run
 from outpost.cli.phrases import one_line, room, since
@@ -18,6 +19,7 @@ from outpost.wire.render import harmless
 
 if TYPE_CHECKING:
     from outpost.control.prune import Item, Pruned
+    from outpost.errors import OutpostFault
     from outpost.federation import Federation
 
 app = typer.Typer()
@@ -47,7 +49,10 @@ def prune(
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Remove ended workers, unused caches and litter. Work that exists nowhere else stays."""
+    """Remove ended workers, unused caches and litter. Work that exists nowhere else stays.
+
+    Exits with 1 if an outpost cannot be asked; the others are pruned all the same.
+    """
     before_s = duration("--before", before)
 
     async def work(federation: Federation) -> Pruned:
@@ -60,10 +65,7 @@ def prune(
     else:
         _print(pruned)
     for problem in pruned.problems:
-        if as_json:
-            say("error", problem.message, "31")
-        else:
-            tell(problem)
+        complain(problem.outpost, problem)
     if pruned.problems:
         raise typer.Exit(FAILED)
 
@@ -109,7 +111,16 @@ def _document(pruned: Pruned) -> dict[str, object]:
         "bytes": pruned.bytes,
         "removed": [_item(item) for item in pruned.removed],
         "kept": [_item(item) for item in pruned.kept],
-        "problems": [problem.to_json()["error"] for problem in pruned.problems],
+        "problems": [_problem(problem) for problem in pruned.problems],
+    }
+
+
+def _problem(problem: OutpostFault) -> dict[str, object]:
+    return {
+        "outpost": problem.outpost,
+        "code": problem.code,
+        "message": problem.message,
+        "hint": problem.hint,
     }
 
 

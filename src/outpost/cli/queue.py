@@ -113,7 +113,7 @@ def _row(place: int, task: Task, now: datetime) -> Row:
 
 
 def waits_for(task: Task, now: datetime) -> str:
-    """Say what a queued task waits for: room, or the time of its next try."""
+    """Say what a queued task waits for: room, its outpost, or the time of its next try."""
     reason = one_line(task.reason) or "a slot"
     if task.due_at is not None and task.due_at > now:
         return f"{since(now, task.due_at)} before it is tried again: {reason}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outpost.cli.complaints import complain
 from outpost.cli.documents import print_json
-from outpost.cli.failures import FAILED, say, tell
+from outpost.cli.failures import FAILED
 from outpost.cli.lines import fitted
 from outpost.cli.options import ConfigOption, JsonOption, run
 from outpost.cli.phrases import one_line
@@ -42,6 +44,8 @@ def reconcile(
     whose task went on without them, and with --now those that nobody knows of or that have ended
     and still run. Their work is committed and pushed first. What was given up as lost and is there
     again is read on.
+
+    Exits with 1 if an outpost cannot be asked; the others are settled all the same.
     """
 
     async def work(federation: Federation) -> Reconciled:
@@ -53,8 +57,10 @@ def reconcile(
         print_json(_document(reconciled))
     else:
         _print(reconciled)
-    _complain(reconciled, as_json=as_json)
-    if any(settled.problem for settled in reconciled.settled):
+    problems = list(_problems(reconciled))
+    for outpost, problem in problems:
+        complain(outpost, problem)
+    if problems:
         raise typer.Exit(FAILED)
 
 
@@ -97,16 +103,14 @@ def _what(settled: Settled, *, dry_run: bool) -> str:
     return settled.outcome
 
 
-def _complain(reconciled: Reconciled, *, as_json: bool) -> None:
-    for answer in reconciled.answers.values():
+def _problems(reconciled: Reconciled) -> Iterator[tuple[str, OutpostError]]:
+    """Yield which outposts could not be asked, then where something could not be settled."""
+    for name, answer in reconciled.answers.items():
         if isinstance(answer, OutpostError):
-            # The others were settled all the same.
-            say("warning", answer.message, "33")
+            yield name, answer
     for settled in reconciled.settled:
-        if settled.problem and as_json:
-            say("error", settled.problem.message, "31")
-        elif settled.problem:
-            tell(settled.problem)
+        if settled.problem:
+            yield settled.finding.outpost, settled.problem
 
 
 def _document(reconciled: Reconciled) -> dict[str, object]:

@@ -11,7 +11,7 @@ import typer
 from outpost.cli.changes import DryRunOption, Manner, YesOption, make
 from outpost.cli.failures import say
 from outpost.cli.options import ConfigOption, complete_outpost, run
-from outpost.errors import UserError, nearest
+from outpost.errors import UserError
 
 if TYPE_CHECKING:
     from outpost.config.files import ConfigFile
@@ -51,12 +51,12 @@ def remove(
 
 
 def _must_have(file: ConfigFile, name: str) -> None:
+    from outpost.config.editing import has_outposts  # noqa: PLC0415 - loads pydantic and yaml
+    from outpost.control.naming import unknown_outpost  # noqa: PLC0415 - with the former
+
     names = [outpost.name for outpost in file.config.outposts]
     if name not in names:
-        message = f"no outpost is named {name[:63]!r}{nearest(name, names)}"
-        raise UserError(message, hint=f"configured: {', '.join(names)}")
-    from outpost.config.editing import has_outposts  # noqa: PLC0415 - loads pydantic and yaml
-
+        raise unknown_outpost(name, names)
     if not has_outposts(file.text):
         raise UserError(
             f"'{name}' is what there is without a configuration: it stands in no file",

@@ -59,7 +59,7 @@ def resume(
             if not (waits and as_json):
                 print_submitted(submitted, as_json=as_json)
             if not as_json:
-                print_next(begun, waits=waits)
+                await print_next(federation, begun, waits=waits)
             if not waits:
                 return True
             return await Ends(federation, begun, follow=follow, as_json=as_json).wait()

@@ -97,7 +97,7 @@ async def _start(federation: Federation, asked: Asked, tasks: list[Task], begun:
             print_submitted(submitted, as_json=asked.as_json)
     await _say_what_is_local(federation, tasks)
     if not asked.as_json:
-        print_next(begun, waits=asked.waits)
+        await print_next(federation, begun, waits=asked.waits)
     if not asked.waits:
         return all(taken)
     ends = Ends(federation, begun, follow=asked.follow, as_json=asked.as_json)

@@ -19,10 +19,13 @@ from outpost.cli.documents import (
 from outpost.cli.failures import colourful, say
 from outpost.cli.lines import fitted
 from outpost.cli.phrases import one_line
+from outpost.model import State
 
 if TYPE_CHECKING:
-    from outpost.federation import SpawnedWorker, Submitted
-    from outpost.model import Decision, Task
+    from collections.abc import Sequence
+
+    from outpost.federation import Federation, SpawnedWorker, Submitted
+    from outpost.model import Attempt, Decision, Task
 
 
 @dataclass(slots=True)
@@ -68,21 +71,33 @@ def print_submitted(submitted: Submitted, *, as_json: bool) -> None:
             document["reason"] = decision.why()
         print_json_line({**document, "decision": decision_document(decision)})
     elif worker:
-        where = fitted(f"on {worker.attempt.outpost}: {decision.why()}", 1, 2)
-        typer.echo(f"started {_bold(worker.id)}  {_issue(task)}\n  {where}")
+        attempt = worker.attempt
+        why = one_line(attempt.reason) if is_doubtful(attempt) else decision.why()
+        where = fitted(f"on {attempt.outpost}: {why}", 1, 2)
+        typer.echo(f"{started_word(attempt)} {_bold(worker.id)}  {_issue(task)}\n  {where}")
     else:
         waits = fitted(f"waits: {decision.why()}", 1, 2)
         typer.echo(f"queued {_bold(task.id)}  {_issue(task)}\n  {waits}")
 
 
-def print_next(begun: Begun, *, waits: bool) -> None:
+def is_doubtful(attempt: Attempt) -> bool:
+    """Whether nobody knows yet if it was started: its outpost's answer did not come."""
+    return attempt.state is State.UNKNOWN and attempt.handle is None
+
+
+def started_word(attempt: Attempt) -> str:
+    """Say of a worker that it was started, or may have been."""
+    return "may have been started:" if is_doubtful(attempt) else "started"
+
+
+async def print_next(federation: Federation, begun: Begun, *, waits: bool) -> None:
     """Print the commands to type next."""
     for submitted in begun.older:
         assert submitted.worker
-        say(
-            "note", f"{submitted.task.issue_id}, queued before, runs as {submitted.worker.id}", "33"
-        )
-    lines = [] if waits else _commands(begun)
+        runs = "may run" if is_doubtful(submitted.worker.attempt) else "runs"
+        name = submitted.worker.id
+        say("note", f"{submitted.task.issue_id}, queued before, {runs} as {name}", "33")
+    lines = [] if waits else await _commands(federation, begun)
     if lines:
         width = max(len(command) for command, _ in lines)
         shown = (f"  {command.ljust(width)}  {_dim(meaning)}" for command, meaning in lines)
@@ -105,19 +120,33 @@ def print_interrupted(begun: Begun) -> None:
         say("hint", f"to take them back: outpost cancel {' '.join(names)}", "36")
 
 
-def _commands(begun: Begun) -> list[tuple[str, str]]:
+async def _commands(federation: Federation, begun: Begun) -> list[tuple[str, str]]:
     lines = []
-    if begun.workers:
-        names = [worker.id for worker in begun.workers]
-        if len(names) > 1:
-            lines.append(("outpost ps", "see them all"))
-        lines.append((f"outpost logs -f {names[0]}", "see what it does"))
-        lines.append((f"outpost attach {names[0]}", "look over its shoulder"))
-        lines.append((f"outpost stop {names[0]}", "end it; what it did is pushed"))
+    sure = [worker for worker in begun.workers if not is_doubtful(worker.attempt)]
+    doubtful = [worker for worker in begun.workers if is_doubtful(worker.attempt)]
+    if len(begun.workers) > 1:
+        lines.append(("outpost ps", "see them all"))
+    if sure:
+        lines.append((f"outpost logs -f {sure[0].id}", "see what it does"))
+        if shown := await _with_a_view(federation, sure):
+            lines.append((f"outpost attach {shown.id}", "look over its shoulder"))
+        lines.append((f"outpost stop {sure[0].id}", "end it; what it did is pushed"))
+    if doubtful:
+        lines.append((f"outpost status {doubtful[0].id}", "see whether it was started"))
     if begun.queued:
         lines.append(("outpost queue", "see what waits, and for what"))
         lines.append((f"outpost cancel {begun.queued[0].id}", "take it back"))
     return lines
+
+
+async def _with_a_view(
+    federation: Federation, workers: Sequence[SpawnedWorker]
+) -> SpawnedWorker | None:
+    """Return the first worker that a terminal can show."""
+    for worker in workers:
+        if (await federation.capabilities(worker.attempt.outpost)).attach:
+            return worker
+    return None
 
 
 def _issue(task: Task) -> str:

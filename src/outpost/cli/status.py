@@ -72,7 +72,7 @@ def status(
         if name in outposts:
             await _outpost(federation, name, as_json)
             return
-        found = await worker_or_task(federation, name)
+        found = await worker_or_task(federation, name, or_outpost=True)
         if isinstance(found, Task):
             await _queued(federation, found, as_json)
         else:

@@ -12,6 +12,7 @@ import typer
 from outpost.cli.documents import attempt_document, print_json_line, queued_document
 from outpost.cli.failures import colourful, say, tell
 from outpost.cli.outcome import outcome
+from outpost.cli.started import started_word
 from outpost.errors import OutpostError, StoreError
 from outpost.model import State
 from outpost.wire.render import render
@@ -95,7 +96,8 @@ class Ends:
                 tell(exc)
             return None
         if not self._as_json:
-            typer.echo(f"started {worker.id}  {task.issue_id}\n  on {worker.attempt.outpost}")
+            line = f"{started_word(worker.attempt)} {worker.id}  {task.issue_id}"
+            typer.echo(f"{line}\n  on {worker.attempt.outpost}")
         return worker
 
     async def _end(self, worker: SpawnedWorker) -> bool:
@@ -143,7 +145,8 @@ class Ends:
     async def _have_tended(self, worker: SpawnedWorker) -> None:
         """Have a controller beside the waiting, once, where a worker's outpost needs one.
 
-        The waiting renews no lease: without one its worker would be paused, and waited for on.
+        The waiting renews no lease: without one its worker would be paused, and waited for on. A
+        worker that lives by an open request needs none: who waits for it holds that.
         """
         name = worker.attempt.outpost
         if self._seen_to or not await self._federation.is_tended(name):

@@ -23,8 +23,9 @@ from outpost.runner.agents import NAMES
 COMMON_FIELDS = tuple(name for name in fields_at(OutpostConfig) if name != "options")
 _REQUIRED_FIELDS = ("name", "type")
 _PRICE_PARTS = ("price_vcpu_hourly", "price_gib_hourly")
+OUR_AGENTS = tuple(name for name in NAMES if name != "acp")
+"""The agents that can be used as they are; any other runs what stands under its key ``acp``."""
 _AGENT_WITH_ARGV = "command"
-_AGENT_WITH_ACP = "acp"
 _NOT_FOR_ARGV: tuple[str, ...] = (
     *("model", "executable", "args", "permissions"),
     *("max_steps", "max_budget_usd", "acp"),
@@ -121,7 +122,7 @@ def _check_agents(root: Node, plain: Any) -> Iterator[Problem]:
     agents = plain.get("agents")
     sections = agents if isinstance(agents, dict) else {}
     own = [name for name, section in sections.items() if _has(section, "acp")]
-    known = (*NAMES, *(name for name in own if name not in NAMES))
+    known = (*OUR_AGENTS, *(name for name in own if name not in OUR_AGENTS))
     for name, section in sections.items():
         if name not in known:
             yield _unknown_agent(root, ("agents", name), name, known, key=True)
@@ -138,14 +139,14 @@ def _refused_keys(name: str, section: Any) -> Iterator[str]:
     if name == _AGENT_WITH_ARGV:
         refused = _NOT_FOR_ARGV
     else:
-        refused = ("argv", "acp") if name in NAMES and name != _AGENT_WITH_ACP else ("argv",)
+        refused = ("argv", "acp") if name in OUR_AGENTS else ("argv",)
     yield from (key for key in refused if _has(section, key))
 
 
 def _why_refused(name: str) -> str:
     if name == _AGENT_WITH_ARGV:
         return f"the agent '{name}' takes argv and env only"
-    if name in NAMES and name != _AGENT_WITH_ACP:
+    if name in OUR_AGENTS:
         return f"the agent '{name}' has a command line of its own; use executable and args"
     return "only the agent 'command' takes argv; what this one runs stands under acp"
 
@@ -157,7 +158,7 @@ def _has(section: Any, key: str) -> bool:
 def _unknown_agent(
     root: Node, path: Path, name: Any, known: tuple[str, ...], *, key: bool = False
 ) -> Problem:
-    own = "; one of your own has the key acp under agents"
+    own = f"; one of your own has its command line under {show_path(('agents', name, 'acp'))}"
     hint = nearest(str(name), known) or listing("known", known) + own
     text = f"unknown agent {str(name)[:40]!r}{hint}"
     return Problem(root.index_of(path, key=key), show_path(path), text)

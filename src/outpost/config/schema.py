@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from outpost.config.checks import COMMON_FIELDS
+from outpost.config.checks import COMMON_FIELDS, OUR_AGENTS
 from outpost.config.kinds import KindRegistry
 from outpost.config.models import Config
-from outpost.runner.agents import NAMES
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -33,7 +32,7 @@ def _name_agents(agents: dict[str, Any]) -> None:
     """Let an agent have one of the known names, or a command line of its own."""
     ((pattern, section),) = agents.pop("patternProperties").items()
     agents["propertyNames"] = {"pattern": pattern}
-    agents["properties"] = dict.fromkeys(NAMES, section)
+    agents["properties"] = dict.fromkeys(OUR_AGENTS, section)
     agents["additionalProperties"] = {**section, "required": ["acp"]}
 
 

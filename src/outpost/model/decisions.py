@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+_UNAVAILABLE = "the outpost asked for is not configured, or disabled"
+
 
 class Refusal(StrEnum):
     """Why an outpost was not chosen; machine codes, never renamed.
@@ -103,9 +105,13 @@ class Decision:
         return self.ranked[0].outpost if self.ranked else None
 
     def why(self) -> str:
-        """Say in one line why the first candidate was chosen, or why none was."""
-        refused = " · ".join(f"{item.outpost} {item.detail}" for item in self.refused)
+        """Say in one line why the first candidate was chosen, or why none was.
+
+        Where one outpost was asked for, nothing is said of the others.
+        """
+        wanted = [item for item in self.refused if item.code is not Refusal.NOT_REQUESTED]
+        refused = " · ".join(f"{item.outpost} {item.detail}" for item in wanted)
         if not self.ranked:
-            return refused or "no outposts are configured"
+            return refused or (_UNAVAILABLE if self.refused else "no outposts are configured")
         why = self.ranked[0].why
         return f"{why} ({refused})" if refused else why
