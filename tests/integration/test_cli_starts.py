@@ -49,3 +49,18 @@ def test_a_start_in_doubt_is_told_as_that(faulty: MakeWorld) -> None:
     said = cli("diff", worker, code=2).err
     assert f"error: {worker} may have been started, and has not been seen: " in said
     assert f"hint: outpost status {worker}  looks again\n" in said
+
+
+def test_what_has_no_screen_gets_nothing_to_be_worked_on_at_one(world: World) -> None:
+    cli = Cli(world)
+    (cli.here / "outposts.yaml").write_text(
+        "outposts:\n"
+        "  - {name: cloud, type: e2b, api_url: 'http://127.0.0.1:9'}\n"
+        "  - {name: here, type: local}\n"
+        "policy: {default_preference: [cloud, here]}\n"
+    )
+    asked = ("spawn", *MEND, "--repo", world.remote.url, "--agent", "claude", "--dry-run", "--json")
+    decision = cli(*asked, "--interactive").json()["decision"]
+    assert decision["chosen"] == "here"
+    assert [it["code"] for it in decision["refused"]] == ["no_screen"]
+    assert [it["code"] for it in cli(*asked).json()["decision"]["refused"]] == ["unhealthy"]

@@ -107,6 +107,7 @@ class Looker:
                 caps=tuple(view for view in views[: len(caps)] if view.cap.covers(site.name)),
                 spent_today_microusd=spent.get(_today(site.name), 0),
                 breakers=tuple(it for it in seen.breakers if it.outpost == site.name),
+                has_screen=site.outpost.capabilities.attach,
             )
             for site in self.sites
         )

@@ -20,6 +20,7 @@ class Refusal(StrEnum):
     DENIED = "denied"
     NOT_REQUIRED = "not_required"
     LACKS_LABEL = "lacks_label"
+    NO_SCREEN = "no_screen"
     UNPRICED = "unpriced"
     UNBOUNDED = "unbounded"
     OVER_TASK_COST = "over_task_cost"

@@ -86,6 +86,7 @@ class OutpostView:
 
     ``caps`` are those that what runs here counts towards, whichever of them name it. ``breakers``
     are those of this outpost that matter now. An unknown price is refused unless allowed.
+    ``has_screen``: a person can work with an agent there at its own screen.
     """
 
     name: str
@@ -99,6 +100,7 @@ class OutpostView:
     caps: tuple[CapView, ...] = ()
     spent_today_microusd: int = 0
     breakers: tuple[Breaker, ...] = ()
+    has_screen: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

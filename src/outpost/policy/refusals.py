@@ -30,7 +30,7 @@ def refusal(case: Case, view: OutpostView, most: Estimate) -> Refused | None:
 
 
 def _unwanted(case: Case, view: OutpostView) -> Refused | None:
-    """Refuse what was not asked for, and what rules and labels leave out."""
+    """Refuse what was not asked for, what rules and labels leave out, and what has no screen."""
     task = case.task
     if task.outpost is not None and view.name != task.outpost:
         return case.refused(view, Refusal.NOT_REQUESTED, f"not asked for: {task.outpost} is")
@@ -40,6 +40,9 @@ def _unwanted(case: Case, view: OutpostView) -> Refused | None:
             return bound
     if task.requires and not task.requires.items() <= view.labels.items():
         return case.refused(view, Refusal.LACKS_LABEL, _lacking(task.requires, view.labels))
+    if task.interactive and not view.has_screen:
+        detail = "has no screen to work with the agent at"
+        return case.refused(view, Refusal.NO_SCREEN, detail)
     return None
 
 
