@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from tests.ssh_line import Line
-from tests.world import free_port, until
+from tests.world import found_in, free_port, until
 
 SSHD = "/usr/sbin/sshd"
 LISTENS = "Server listening"
@@ -175,7 +175,7 @@ class Host:
             argv = ["tmux", "-S", str(address), "kill-server"]
             subprocess.run(argv, capture_output=True, check=False)
         shutil.rmtree(self.sockets)
-        for nursery in self.folder.glob("**/runner/*.pid"):
+        for nursery in found_in("runner", "*.pid", self.folder):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(nursery.read_text()), signal.SIGKILL)
 

@@ -24,7 +24,7 @@ import pytest
 from outpost.federation import Federation
 from tests.ssh_hosts import SSHD, Client, Host
 from tests.ssh_line import LINES, Line, skip
-from tests.world import World, end_left
+from tests.world import World, end_left, found_in
 
 USER = pwd.getpwuid(os.getuid()).pw_name
 
@@ -108,7 +108,7 @@ class SshWorld:
 
     def end(self) -> None:
         """End all hosts; fail if a worker that should have ended left something there."""
-        ids = {path.name for host in self.hosts for path in host.home.glob("**/workers/w-*")}
+        ids = {it.name for host in self.hosts for it in found_in("workers", "w-*", host.home)}
         # Each of these is tried, whatever becomes of the others; the last comes first.
         with contextlib.ExitStack() as acts:
             for act in self._last_acts:

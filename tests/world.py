@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import os
 import signal
 import socket
@@ -84,6 +85,16 @@ def alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
+
+
+def found_in(parents: str, pattern: str, folder: Path) -> Iterator[Path]:
+    """Yield what fits in all folders of that name below ``folder``.
+
+    Workers end meanwhile, and their workspaces go: what is there no more is passed over.
+    """
+    for at, folders, files in os.walk(folder):
+        if Path(at).name == parents:
+            yield from (Path(at, name) for name in fnmatch.filter((*folders, *files), pattern))
 
 
 def end_left(folder: str, worker_ids: set[str]) -> None:

@@ -36,8 +36,9 @@ def main(argv: list[str]) -> int:
     if terminated:
         os.kill(command, signal.SIGTERM)
     status = reap(command)
-    while reap_any():
-        kill_all()
+    while kill_all():
+        # Each that ends may have left one behind that was begun after the look.
+        os.wait()
     return status
 
 
@@ -50,22 +51,15 @@ def reap(pid: int) -> int:
             return 128 - code if code < 0 else code
 
 
-def reap_any() -> bool:
-    """Take note of one that has ended; return whether any process is left."""
-    try:
-        os.waitpid(-1, os.WNOHANG)
-    except ChildProcessError:
-        return False
-    return True
-
-
-def kill_all() -> None:
-    """Kill every process below this one."""
-    for pid in below(os.getpid()):
+def kill_all() -> bool:
+    """Kill every process below this one; return whether there was any, dead ones included."""
+    found = below(os.getpid())
+    for pid in found:
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
+    return bool(found)
 
 
 def below(root: int) -> list[int]:

@@ -106,12 +106,14 @@ class Guest:
 
     async def end(self) -> None:
         """Kill everything in it; returns once nothing of it runs."""
+        pause_s = KILL_S
         while self.container.alive:
-            # Again and again: what has just begun may miss it once.
+            # Again and again: what has just begun may miss it once. Less often where many end.
             self.container.kill()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(KILL_S):
+                async with asyncio.timeout(pause_s):
                     await self.container.ended()
+            pause_s *= 2
 
     def signal(self, name: str) -> None:
         """Send a signal to the command."""
