@@ -17,13 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.doubles.e2b import cloud as e2b_cloud
 from tests.doubles.e2b.cloud import E2bCloud
 from tests.doubles.e2b.limits import Limits as E2bLimits
-from tests.doubles.fly import cloud as fly_cloud
 from tests.doubles.fly.cloud import FlyCloud
 from tests.doubles.fly.limits import Limits as FlyLimits
 from tests.doubles.fly.limits import Rates
+from tests.doubles.in_thread import InThread
 from tests.e2b_world import TEMPLATE
 from tests.fly_world import UNLIMITED
 
@@ -164,5 +163,5 @@ def _tell(**said: Any) -> None:
 
 
 if __name__ == "__main__":
-    e2b_cloud.CLOSE_S = fly_cloud.CLOSE_S = CLOSE_S
+    InThread.close_s = FlyCloud.answer_s = CLOSE_S
     {"fly": _fly, "e2b": _e2b}[sys.argv[1]](Path(sys.argv[2]), json.loads(sys.argv[3]))

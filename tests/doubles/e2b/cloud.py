@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import threading
 import traceback
-from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import Future
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any
 
 from tests.doubles.cloud_run.exchange import ClientGone, Exchange, Handler
 from tests.doubles.cloud_run.listener import Listener
@@ -25,9 +22,7 @@ from tests.doubles.e2b.limits import Limits
 from tests.doubles.e2b.sandbox import Sandbox, State
 from tests.doubles.e2b.team import Team
 from tests.doubles.e2b.templates import Template, new_id
-
-CLOSE_S = 30.0
-_T = TypeVar("_T")
+from tests.doubles.in_thread import InThread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +42,7 @@ class Record:
     pids: tuple[int, ...]
 
 
-class E2bCloud:
+class E2bCloud(InThread):
     """``with E2bCloud(folder, api_key="e2b_test") as e2b``: all of E2B that a team sees.
 
     ``api_url`` and ``sandbox_url`` are the client's ``api_url`` and ``sandbox_url``. Every process
@@ -64,6 +59,7 @@ class E2bCloud:
         limits: Limits | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
+        super().__init__()
         self.api_key = api_key
         self.faults = Faults()
         variables = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **(environment or {})}
@@ -78,8 +74,6 @@ class E2bCloud:
             for it in (self._api, self._envd)
         )
         self._mistakes: list[str] = []
-        self._ready: Future[asyncio.AbstractEventLoop] = Future()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._live()), daemon=True)
 
     @property
     def api_url(self) -> str:
@@ -139,35 +133,6 @@ class E2bCloud:
         """Break every connection of clients; return how many there were."""
         return self.do(lambda: sum(listener.cut() for listener in self._listeners))
 
-    def do(self, work: Callable[[], _T]) -> _T:
-        """Run a function in the stand-in's thread; return its result."""
-
-        async def there() -> _T:
-            return work()
-
-        return self.wait(there)
-
-    def wait(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        """Run a coroutine function in the stand-in's thread; return its result."""
-        return asyncio.run_coroutine_threadsafe(work(), self._ready.result()).result()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._ready.result()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._ready.result().call_soon_threadsafe(self._over.set)
-        self._thread.join(CLOSE_S)
-        assert not self._thread.is_alive(), "the stand-in does not end"
-        if error is None:
-            assert not self.violations(), "\n".join(self.violations())
-
     def _guarded(self, handler: Handler) -> Handler:
         async def answer(exchange: Exchange) -> None:
             try:
@@ -181,20 +146,16 @@ class E2bCloud:
 
         return answer
 
-    async def _live(self) -> None:
-        try:
-            for listener in self._listeners:
-                await listener.open()
-            self._over = asyncio.Event()
-        except BaseException as exc:
-            self._ready.set_exception(exc)
-            raise
-        self._ready.set_result(asyncio.get_running_loop())
-        await self._over.wait()
+    async def opened(self, stack: AsyncExitStack) -> None:
         for listener in self._listeners:
-            await listener.close()
-        await self._api.close()
-        await self._team.close()
+            await listener.open()
+        stack.push_async_callback(self._team.close)
+        stack.push_async_callback(self._api.close)
+        for listener in reversed(self._listeners):
+            stack.push_async_callback(listener.close)
+
+    def wrong(self) -> list[str]:
+        return self.violations()
 
 
 def _record(sandbox: Sandbox) -> Record:

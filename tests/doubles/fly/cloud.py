@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
-from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import Future
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar
 
 from tests.doubles.cloud_run.listener import Listener
 from tests.doubles.fly.api import Api
@@ -24,10 +21,9 @@ from tests.doubles.fly.machine import Machine
 from tests.doubles.fly.platform import Platform
 from tests.doubles.fly.proxy import Proxy
 from tests.doubles.fly.volumes import Volumes
+from tests.doubles.in_thread import InThread
 
-CLOSE_S = 30.0
 STREAMS = 1000
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +39,7 @@ class MachineRecord:
     events: tuple[Mapping[str, Any], ...]
 
 
-class FlyCloud:
+class FlyCloud(InThread):
     """One app of one organisation: ``with FlyCloud(folder) as fly``.
 
     The servers live in a thread of their own, so that tests with a loop and without can use it.
@@ -55,6 +51,8 @@ class FlyCloud:
     Leaving fails if a request or an answer was not as the contract has it.
     """
 
+    answer_s: ClassVar[float | None] = 30.0
+
     def __init__(
         self,
         folder: Path,
@@ -65,6 +63,7 @@ class FlyCloud:
         environment: Mapping[str, str] | None = None,
         images: Mapping[str, Image] | None = None,
     ) -> None:
+        super().__init__()
         self.app = app
         self.token = token
         self.folder = folder
@@ -72,8 +71,6 @@ class FlyCloud:
         self.faults = Faults()
         self._environment = environment
         self._images = images or {}
-        self._ready: Future[asyncio.AbstractEventLoop] = Future()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._live()))
 
     def machines(self, *, destroyed: bool = False) -> list[MachineRecord]:
         """Return the machines there are, the oldest first, and if wished all that ever were."""
@@ -95,7 +92,7 @@ class FlyCloud:
 
     def violations(self) -> list[str]:
         """Return what was not as the contract has it."""
-        return self.do(self._wrong)
+        return self.do(self.wrong)
 
     def metered_s(self) -> dict[str, float]:
         """Return the seconds that every machine ran, by its id."""
@@ -147,58 +144,20 @@ class FlyCloud:
 
         self.do(cut)
 
-    def do(self, work: Callable[[], _T]) -> _T:
-        """Run a function in the thread; return its result."""
-
-        async def there() -> _T:
-            return work()
-
-        return self.wait(there)
-
-    def wait(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        """Run a coroutine function in the thread; return its result."""
-        return asyncio.run_coroutine_threadsafe(work(), self._ready.result()).result(CLOSE_S)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._ready.result()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._ready.result().call_soon_threadsafe(self._over.set)
-        self._thread.join(CLOSE_S)
-        assert not self._thread.is_alive(), "the stand-in does not end"
-        if kind is None:
-            assert not self._wrong(), "\n".join(self._wrong())
-
-    def _wrong(self) -> list[str]:
+    def wrong(self) -> list[str]:
         return [*self._api.violations, *self._platform.flyd.defects]
 
-    async def _live(self) -> None:
-        try:
-            async with AsyncExitStack() as stack:
-                self._build()
-                api = Listener(self._api.serve, streams=STREAMS)
-                front = Listener(self._proxy.serve, streams=STREAMS)
-                tending = asyncio.get_running_loop().create_task(self._proxy.tend())
-                stack.push_async_callback(self._platform.flyd.close)
-                for listener in (api, front):
-                    await listener.open()
-                    stack.push_async_callback(listener.close)
-                stack.push_async_callback(_cancelled, tending)
-                self.api_url, self.url = api.url, front.url
-                self._over = asyncio.Event()
-                self._ready.set_result(asyncio.get_running_loop())
-                await self._over.wait()
-        except BaseException as exc:
-            if not self._ready.done():
-                self._ready.set_exception(exc)
-            raise
+    async def opened(self, stack: AsyncExitStack) -> None:
+        self._build()
+        api = Listener(self._api.serve, streams=STREAMS)
+        front = Listener(self._proxy.serve, streams=STREAMS)
+        tending = asyncio.get_running_loop().create_task(self._proxy.tend())
+        stack.push_async_callback(self._platform.flyd.close)
+        for listener in (api, front):
+            await listener.open()
+            stack.push_async_callback(listener.close)
+        stack.push_async_callback(_cancelled, tending)
+        self.api_url, self.url = api.url, front.url
 
     def _build(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
