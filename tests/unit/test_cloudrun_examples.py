@@ -7,13 +7,10 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import hcl2
 import pytest
-from hcl2.utils import SerializationOptions
 from typer.main import get_command
 
 import outpost.backends.cloudrun as outpost_module
@@ -24,46 +21,23 @@ from outpost.backends.cloudrun_service import applied
 from outpost.cli.commands import app
 from outpost.transports import google_tokens
 from tests.unit.cloudrun_values import a_wish, some_options
+from tests.unit.terraform_files import Terraform
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "cloudrun"
 PAGE = (ROOT / "docs" / "how-to" / "cloud-run.md").read_text()
-_REFERENCE = re.compile(r"\b(var|local|google_\w+|random_\w+)\.(\w+)")
-_AS_TEXT = SerializationOptions(
-    with_comments=False, explicit_blocks=False, strip_string_quotes=True, preserve_heredocs=False
-)
-
-
-def terraform() -> dict[str, list[Any]]:
-    """Return what all files of the example say together, by the kind of block."""
-    merged: dict[str, list[Any]] = {}
-    for path in sorted(EXAMPLE.glob("*.tf")):
-        for kind, found in hcl2.loads(path.read_text(), serialization_options=_AS_TEXT).items():
-            merged.setdefault(kind, []).extend(found)
-    return merged
-
-
-def named(kind: str) -> dict[str, Any]:
-    return {name: body for block in terraform()[kind] for name, body in block.items()}
+FILES = Terraform(EXAMPLE)
 
 
 def resources(kind: str) -> dict[str, Any]:
     """Return the resources of one kind by their names."""
     return {
         name: body
-        for block in terraform()["resource"]
+        for block in FILES.blocks["resource"]
         for found, bodies in block.items()
         for name, body in bodies.items()
         if found == kind
     }
-
-
-def texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from texts(item)
 
 
 def only(value: Any) -> Any:
@@ -72,15 +46,11 @@ def only(value: Any) -> Any:
 
 
 def test_what_the_files_use_is_declared_and_nothing_else() -> None:
-    declared = {("var", name) for name in named("variable")}
-    declared |= {("local", name) for name in named("locals")}
-    for block in terraform()["resource"]:
-        declared |= {(kind, name) for kind, bodies in block.items() for name in bodies}
-    used = {reference for text in texts(terraform()) for reference in _REFERENCE.findall(text)}
+    declared, used = FILES.declared(), FILES.used()
     assert used - declared == set()
     assert {name for kind, name in declared - used if kind in ("var", "local")} == set()
     for kind in ("variable", "output"):
-        for name, body in named(kind).items():
+        for name, body in FILES.named(kind).items():
             assert body["description"].endswith((".", "}.")), name
 
 
@@ -106,7 +76,7 @@ def test_the_service_is_the_one_that_deploy_makes() -> None:
     port, wanted_port = only(container["ports"]), only(wanted.containers[0].ports)
     assert (port["name"], port["container_port"]) == (wanted_port.name, wanted_port.container_port)
     size = only(container["resources"])
-    variables = named("variable")
+    variables = FILES.named("variable")
     default = {name: variables[name]["default"] for name in ("cpu", "memory", "max_workers")}
     limits = wanted.containers[0].resources.limits
     assert (default["cpu"], default["memory"]) == (limits["cpu"], limits["memory"])

@@ -8,9 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import hcl2
 import pytest
-from hcl2.utils import SerializationOptions
 from typer.main import get_command
 
 from outpost import config
@@ -20,19 +18,17 @@ from outpost.cli.commands import app
 from outpost.runner import job as runner_job
 from outpost.transports import cloud_job, cloud_job_worker
 from tests.unit.cloudrun_values import FEDERATION, IMAGE, some_options
+from tests.unit.terraform_files import loads
 
 ROOT = Path(__file__).parents[2]
 TERRAFORM = (ROOT / "examples" / "cloudrun" / "job.tf").read_text()
 PAGE = (ROOT / "docs" / "how-to" / "cloud-run.md").read_text()
 (SECTION,) = re.findall(r"^## Work of many hours\n(.*?)^## ", PAGE, re.M | re.S)
-_AS_TEXT = SerializationOptions(
-    with_comments=False, explicit_blocks=False, strip_string_quotes=True, preserve_heredocs=False
-)
 
 
 def resource(kind: str) -> Any:
     """Return the only resource of a kind."""
-    found = hcl2.loads(TERRAFORM, serialization_options=_AS_TEXT)["resource"]
+    found = loads(TERRAFORM)["resource"]
     (body,) = [only(bodies) for block in found for name, bodies in block.items() if name == kind]
     return body
 

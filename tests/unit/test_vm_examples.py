@@ -9,20 +9,19 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hcl2
 import pytest
 import yaml
-from hcl2.utils import SerializationOptions
 from jsonschema import Draft4Validator
 from typer.main import get_command
 
 from outpost import config
 from outpost.cli.commands import app
 from outpost.config import KindRegistry
+from tests.unit.terraform_files import Terraform
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "vm"
@@ -33,58 +32,28 @@ MADE = ROOT / "build" / "cloud-init"
 SCHEMA = "usr/lib/python3/dist-packages/cloudinit/config/schemas/schema-cloud-config-v1.json"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINNQapj7AbQO7MVcHfHCMfEDe6vqqJ/REb5A7Lnh0cUK sam"
 _SWITCHED_OFF = re.compile(r"^#(?! \S|$)", re.MULTILINE)
-_REFERENCE = re.compile(r"\b(var|local|google_\w+)\.(\w+)")
-_AS_TEXT = SerializationOptions(
-    with_comments=False, explicit_blocks=False, strip_string_quotes=True, preserve_heredocs=False
-)
+FILES = Terraform(EXAMPLE)
 
 
 def blocks(kind: str) -> list[str]:
     return re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
-def terraform() -> dict[str, list[Any]]:
-    """Return what all files of the example say together, by the kind of block."""
-    merged: dict[str, list[Any]] = {}
-    for path in sorted(EXAMPLE.glob("*.tf")):
-        for kind, found in hcl2.loads(path.read_text(), serialization_options=_AS_TEXT).items():
-            merged.setdefault(kind, []).extend(found)
-    return merged
-
-
-def named(kind: str) -> dict[str, Any]:
-    """Return the blocks of one kind by their names."""
-    return {name: body for block in terraform()[kind] for name, body in block.items()}
-
-
-def texts(value: Any) -> Iterator[str]:
-    """Yield every text in a value: expressions are among them."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from texts(item)
-
-
 def test_what_the_terraform_files_use_is_declared_and_nothing_else() -> None:
-    declared = {("var", name) for name in named("variable")}
-    declared |= {("local", name) for name in named("locals")}
-    for block in terraform()["resource"]:
-        declared |= {(kind, name) for kind, bodies in block.items() for name in bodies}
-    used = {reference for text in texts(terraform()) for reference in _REFERENCE.findall(text)}
+    declared, used = FILES.declared(), FILES.used()
     assert used - declared == set()
     assert {name for kind, name in declared - used if kind in ("var", "local")} == set()
 
 
 def test_terraform_variables_and_outputs_say_what_they_are() -> None:
     outputs = {"address", "fingerprint_command", "add_command", "ssh_config"}
-    assert set(named("output")) == outputs
+    assert set(FILES.named("output")) == outputs
     for kind in ("variable", "output"):
-        for name, body in named(kind).items():
+        for name, body in FILES.named(kind).items():
             assert body["description"].endswith("."), name
     named_on_the_page = set(re.findall(r"-var '?(\w+)=", PAGE))
     assert named_on_the_page
-    assert named_on_the_page <= set(named("variable"))
+    assert named_on_the_page <= set(FILES.named("variable"))
     assert set(re.findall(r"terraform output (?:-raw )?(\w+)", PAGE)) <= outputs
 
 
@@ -99,7 +68,7 @@ def test_the_terraform_files_are_formatted(tmp_path: Path) -> None:
 
 
 def test_the_vm_may_do_nothing_and_lets_in_only_whom_it_is_told() -> None:
-    resources = {kind: body for it in terraform()["resource"] for kind, body in it.items()}
+    resources = {kind: body for it in FILES.blocks["resource"] for kind, body in it.items()}
     assert not [kind for kind in resources if "iam" in kind]
     (account,) = resources["google_compute_instance"]["worker"]["service_account"]
     assert account["scopes"] == ["userinfo-email"]
@@ -165,13 +134,13 @@ def test_cloud_init_makes_what_a_worker_needs_and_no_more() -> None:
 
 def test_terraform_puts_the_public_key_where_cloud_init_has_its_place() -> None:
     text = CLOUD_INIT.read_text()
-    placeholder = named("locals")["placeholder"]
+    placeholder = FILES.named("locals")["placeholder"]
     assert text.count(placeholder) == 1
     user = yaml.safe_load(text.replace(placeholder, KEY))["users"][0]
     assert user["ssh_authorized_keys"] == [f"restrict,pty {KEY}"]
     metadata = next(
         body["worker"]["metadata"]
-        for it in terraform()["resource"]
+        for it in FILES.blocks["resource"]
         for kind, body in it.items()
         if kind == "google_compute_instance"
     )
@@ -235,6 +204,6 @@ def test_each_command_of_the_page_is_one(line: str) -> None:
 
 
 def test_the_command_that_terraform_prints_is_one() -> None:
-    words = named("output")["add_command"]["value"]
+    words = FILES.named("output")["add_command"]["value"]
     for price in ("", " --price-hourly 0.033500"):
         parsed(re.sub(r"\$\{.*?\}", "1", words.replace("${local.price}", price)))
