@@ -60,7 +60,6 @@ class CloudRunOutpost(HeldOutpost):
         )
         super().__init__(setup, terms)
         self._setup = setup
-        self._environment = setup.environment
         self._options = options
         naming = Naming(outpost=setup.name, project=options.project, service=options.service)
         self._control = Control(naming, open_client or google_client(setup.name))
@@ -98,7 +97,7 @@ class CloudRunOutpost(HeldOutpost):
                 f" --project={self._options.project}",
             )
         try:
-            self._own_token = reference.resolve_token(self._environment)
+            self._own_token = reference.resolve_token(self._setup.environment)
         except UserError as exc:
             raise self._rejected(exc.message, exc.hint) from exc
         return self._own_token
