@@ -9,37 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from tests.cloudrun_job_world import BUCKET, ROOT, JobCloud, job_cloud
+from tests.asked_program import AskedProgram
+from tests.cloudrun_job_world import BUCKET, JobCloud, job_cloud
 from tests.doubles.cloud_run import Limits
 from tests.doubles.cloud_run.declared import Image
 from tests.doubles.google_identity import GoogleIdentity
 from tests.unit.cloudrun_values import IMAGE
 
 
-class JobProgram:
+class JobProgram(AskedProgram):
     """``with JobProgram(folder) as google``."""
 
     def __init__(self, folder: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.cloudrun_job_program", str(folder)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        found = self._said()
-        self.address: str = found["address"]
-        self.storage_url: str = found["storage_url"]
-        self.key_file: str = found["key_file"]
-
-    def __enter__(self) -> Self:
-        return self
+        super().__init__("tests.cloudrun_job_program", str(folder))
+        self.address: str = self.found["address"]
+        self.storage_url: str = self.found["storage_url"]
+        self.key_file: str = self.found["key_file"]
 
     def __exit__(
         self,
@@ -47,11 +37,7 @@ class JobProgram:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            self._process.communicate(timeout=20)
-        finally:
-            self._process.kill()
-            self._process.wait()
+        super().__exit__(kind, error, traceback)
         assert error or self._process.returncode == 0, "the stand-in saw what Google refuses"
 
     def do(self, word: str) -> dict[str, Any]:
@@ -61,21 +47,13 @@ class JobProgram:
         platform; ``kill``: SIGKILL; ``broken``: the image starts no more; ``down`` and ``up``: the
         bucket.
         """
-        assert self._process.stdin
-        self._process.stdin.write(f"{word}\n")
-        self._process.stdin.flush()
-        return self._said()
+        return self.asked(word)
 
     @property
     def names(self) -> list[str]:
         """What lies in the bucket."""
         names: list[str] = self.do("?")["names"]
         return names
-
-    def _said(self) -> dict[str, Any]:
-        assert self._process.stdout
-        found: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return found
 
 
 async def serve(folder: Path) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 from collections.abc import Iterator
-from typing import Any
 
 from tests.cloudrun_job_program import JobProgram
 from tests.cloudrun_job_world import BUCKET, JOB, JOB_KIND, installed_jobs
-from tests.integration.cli_world import OUTPOST, Cli
+from tests.controlled_world import ControlledWorld
 from tests.unit.cloudrun_values import IMAGE, PROJECT, REGION, SERVICE
 from tests.world import World, until
 
@@ -30,50 +28,13 @@ policy:
 """
 
 
-class Site:
+class Site(ControlledWorld):
     """The command line, a stand-in for Google, and controllers."""
 
     def __init__(self, world: World, google: JobProgram) -> None:
-        self.world = world
+        super().__init__(world)
         self.google = google
-        self.cli = Cli(world)
-        (self.cli.here / "outposts.yaml").write_text(CONFIG)
-        self._controllers: list[subprocess.Popen[bytes]] = []
-
-    def up(self) -> subprocess.Popen[bytes]:
-        with (self.world.folder / "up.log").open("ab") as log:
-            process = subprocess.Popen(
-                [*OUTPOST, "up"],
-                cwd=self.cli.here,
-                env={**self.world.environment, "OUTPOST_HOME": str(self.world.home)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        self._controllers.append(process)
-        return process
-
-    def end(self) -> None:
-        for process in self._controllers:
-            process.terminate()
-        for process in self._controllers:
-            process.wait(30)
-
-    def spawn(self, script: str) -> str:
-        """Submit a task; return its id."""
-        return str(self.cli.spawn(script)["task"])
-
-    def rows(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.cli("ps", "--all", "--json").json()
-        return found
-
-    def row(self, task: str) -> dict[str, Any]:
-        """Return the newest worker of a task."""
-        return next((it for it in reversed(self.rows()) if it["task"] == task), {})
-
-    def until(self, task: str, state: str) -> dict[str, Any]:
-        until(lambda: self.row(task).get("state") == state, f"{task} {state}", deadline_s=60)
-        return self.row(task)
+        self.configure(CONFIG)
 
     def until_said(self, task: str, text: str) -> None:
         """Wait until our copy of its log holds a line."""

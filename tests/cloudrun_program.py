@@ -10,87 +10,57 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
-from tests.cloudrun_world import ROOT, TOKEN, TOKEN_SECRET, sample_argv, serve_argv
+from tests.asked_program import AskedProgram
+from tests.cloudrun_world import TOKEN, TOKEN_SECRET, sample_argv, serve_argv
 from tests.doubles.cloud_run import CloudRun, Limits
 from tests.doubles.cloud_run.control import ControlPlane
 from tests.doubles.google_identity import GoogleIdentity
 from tests.unit.cloudrun_values import IMAGE, SERVICE
 
+LOOK = "?"
 
-class CloudRunProgram:
+
+class CloudRunProgram(AskedProgram):
     """``with CloudRunProgram(folder, operation_s=0.0) as google``."""
 
     def __init__(self, folder: Path, *, operation_s: float, serving: bool = False) -> None:
-        argv = [sys.executable, "-m", "tests.cloudrun_program", str(operation_s), str(folder)]
-        argv += ["serve"] if serving else []
-        self._process = subprocess.Popen(
-            argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        found = self._said()
-        self.address: str = found["address"]
-        self.key_file: str = found["key_file"]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            self._process.communicate(timeout=20)
-        finally:
-            self._process.kill()
-            self._process.wait()
+        more = ("serve",) if serving else ()
+        super().__init__("tests.cloudrun_program", str(operation_s), str(folder), *more)
+        self.address: str = self.found["address"]
+        self.key_file: str = self.found["key_file"]
 
     @property
     def calls(self) -> list[str]:
         """The calls of the control plane so far."""
-        calls: list[str] = self._asked()["calls"]
+        calls: list[str] = self.asked(LOOK)["calls"]
         return calls
 
     @property
     def url(self) -> str:
         """The address of the service."""
-        return str(self._asked()["url"])
+        return str(self.asked(LOOK)["url"])
 
     def do(self, word: str) -> None:
         """Have something happen to the service's instances."""
-        self._asked(word)
+        self.asked(word)
 
     @property
     def instances(self) -> int:
         """How many instances the service has."""
-        return int(self._asked()["instances"])
+        return int(self.asked(LOOK)["instances"])
 
     @property
     def idle(self) -> bool:
         """Whether no request is open."""
-        return not self._asked()["open"]
+        return not self.asked(LOOK)["open"]
 
     @property
     def billed_microusd(self) -> float:
         """What Google would bill by now."""
-        return float(self._asked()["billed_microusd"])
-
-    def _asked(self, word: str = "?") -> dict[str, Any]:
-        assert self._process.stdin
-        self._process.stdin.write(f"{word}\n")
-        self._process.stdin.flush()
-        return self._said()
-
-    def _said(self) -> dict[str, Any]:
-        assert self._process.stdout
-        found: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return found
+        return float(self.asked(LOOK)["billed_microusd"])
 
 
 async def serve(operation_s: float, folder: Path, *, serving: bool) -> None:

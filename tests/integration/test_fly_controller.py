@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.controlled_world import ControlledWorld
 from tests.fly_world import FlyWorld, fly_world
-from tests.integration.cli_world import OUTPOST, Cli
 from tests.world import World, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
 
-class Site:
+class Site(ControlledWorld):
     """The command line, a stand-in for Fly, and a controller."""
 
     def __init__(self, made: FlyWorld) -> None:
+        super().__init__(made.world)
         self.made = made
-        self.world = made.world
-        self.cli = Cli(made.world)
-        self._controllers: list[subprocess.Popen[bytes]] = []
 
-    def configure(self, **options: Any) -> None:
+    def configure_fly(self, **options: Any) -> None:
         fly = self.made.fly
         entry: dict[str, object] = {
             **{"name": "burst", "type": "fly", "app": fly.app, "region": "iad"},
@@ -39,42 +36,11 @@ class Site:
             "policy": {"retry": retry},
             "defaults": {"stop_grace": "4s", "checkpoint": "1s"},
         }
-        (self.cli.here / "outposts.yaml").write_text(json.dumps(whole))
+        self.configure(json.dumps(whole))
 
-    def up(self) -> None:
-        with (self.world.folder / "up.log").open("ab") as log:
-            process = subprocess.Popen(
-                [*OUTPOST, "up"],
-                cwd=self.cli.here,
-                env={**self.world.environment, "OUTPOST_HOME": str(self.world.home)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        self._controllers.append(process)
-
-    def end(self) -> None:
-        for process in self._controllers:
-            process.terminate()
-        for process in self._controllers:
-            process.wait(30)
-
-    def spawn(self, script: str) -> str:
-        """Submit a task; return its id."""
-        return str(self.cli.spawn(script)["task"])
-
-    def rows(self, task: str) -> list[dict[str, Any]]:
+    def workers(self, task: str) -> list[dict[str, Any]]:
         """Return the workers of a task, the oldest first."""
-        found: list[dict[str, Any]] = self.cli("ps", "--all", "--json").json()
-        return [it for it in found if it["task"] == task]
-
-    def until(self, task: str, state: str) -> list[dict[str, Any]]:
-        def come() -> bool:
-            rows = self.rows(task)
-            return bool(rows) and rows[-1]["state"] == state
-
-        until(come, f"{task} {state}", deadline_s=60)
-        return self.rows(task)
+        return [it for it in self.rows() if it["task"] == task]
 
     def until_said(self, worker_id: str, text: str) -> None:
         look = lambda: text in self.cli("logs", worker_id).out  # noqa: E731
@@ -95,25 +61,27 @@ ONCE = "[ -e one.txt ] || { echo one > one.txt; echo begun; sleep 60; }; ls > se
 
 
 def test_a_machine_that_somebody_stops_saves_its_work_and_the_task_goes_on(site: Site) -> None:
-    site.configure()
+    site.configure_fly()
     site.up()
     task = site.spawn(ONCE)
-    worker_id = site.until(task, "working")[-1]["worker"]
+    worker_id = site.until(task, "working")["worker"]
     site.until_said(worker_id, "begun")
     site.made.stop(worker_id)
-    first, second = site.until(task, "done")
+    site.until(task, "done")
+    first, second = site.workers(task)
     assert "one.txt" in site.world.remote.show(second["branch"], "seen")
     assert (first["state"], first["reason"]) == ("failed", "the platform ends this instance")
 
 
 def test_the_task_of_a_machine_out_of_memory_goes_on_from_its_work(site: Site) -> None:
-    site.configure()
+    site.configure_fly()
     site.up()
     task = site.spawn(ONCE)
-    worker_id = site.until(task, "working")[-1]["worker"]
+    worker_id = site.until(task, "working")["worker"]
     site.until_said(worker_id, "begun")
     site.made.fly.oom(site.made.machine(worker_id).id)
-    first, second = site.until(task, "done")
+    site.until(task, "done")
+    first, second = site.workers(task)
     assert "one.txt" in site.world.remote.show(second["branch"], "seen")
     assert first["state"] == "failed"
     assert first["reason"].startswith("it ran out of memory (limit 2g); ")
@@ -122,15 +90,15 @@ def test_the_task_of_a_machine_out_of_memory_goes_on_from_its_work(site: Site) -
 
 def test_commands_at_once_share_what_waits_and_nothing_twice(site: Site) -> None:
     """Each command is a process of its own; a lease decides who has which machine."""
-    site.configure(warm=2)
+    site.configure_fly(warm=2)
     site.up()
     fly = site.made.fly
     until(lambda: [it.state for it in fly.machines()] == ["stopped"] * 2, "two wait", deadline_s=60)
     names = {it.name for it in fly.machines()}
     script = "echo words > words.txt"
     repo = site.world.remote.url
-    argv = [*OUTPOST, "spawn", "text:Mend the words", "--repo", repo, "--", "sh", "-c", script]
-    spawns = [site.cli.start(*argv[len(OUTPOST) :]) for _ in range(3)]
+    argv = ("spawn", "text:Mend the words", "--repo", repo, "--", "sh", "-c", script)
+    spawns = [site.cli.start(*argv) for _ in range(3)]
     for it in spawns:
         _, said = it.communicate(timeout=60)
         assert it.returncode == 0, said
